@@ -1,0 +1,67 @@
+//! Random access to immutable bytes, wherever they are kept.
+
+use std::fmt::Debug;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Immutable bytes that can be read from anywhere in them: a file here, an object elsewhere.
+pub trait Blob: Debug + Send + Sync {
+    /// How many bytes there are.
+    fn size(&self) -> u64;
+    /// The `len` bytes from `offset`; an error when they aren't all there.
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes>;
+}
+
+/// A blob that several readers share.
+pub type SharedBlob = Arc<dyn Blob>;
+
+/// A file on this machine.
+#[derive(Debug)]
+pub struct FileBlob {
+    file: File,
+    size: u64,
+}
+
+impl FileBlob {
+    /// Opens the file at `path`.
+    pub fn open(path: &Path) -> io::Result<FileBlob> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(FileBlob { file, size })
+    }
+}
+
+impl Blob for FileBlob {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let mut bytes = vec![0; len];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes.into())
+    }
+}
+
+/// Bytes in memory.
+#[derive(Debug)]
+pub struct MemoryBlob(pub Bytes);
+
+impl Blob for MemoryBlob {
+    fn size(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, len: usize) -> io::Result<Bytes> {
+        let start = usize::try_from(offset).map_err(io::Error::other)?;
+        match start.checked_add(len) {
+            Some(end) if end <= self.0.len() => Ok(self.0.slice(start..end)),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What crosses a wire or a disk: the pipeline file, messages, facts, ids and limits.
+//!
+//! Everything here is data and the rules that make it valid; nothing here does IO, reads a clock or
+//! rolls dice. Every other crate may lean on this one; this one leans on none of ours.
+
+pub mod error;
+pub mod limits;
+pub mod pipeline;
+pub mod time;
+
+pub use error::{ErrorCode, Failure};
+pub use time::Timestamp;

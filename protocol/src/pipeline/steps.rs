@@ -1,0 +1,559 @@
+//! The types of a pipeline file, as people write it.
+//!
+//! Unknown fields are errors here: a misspelt option must not be silently ignored. Defaults are spelled
+//! out where they are declared, and show in the published schema.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// A pipeline: named steps, and what each takes from the others.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PipelineFile {
+    /// Name of the pipeline: lower-case letters, digits, `-` and `_`, starting with a letter.
+    pub name: String,
+    /// What the pipeline is for, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Parameters with their defaults, used as `${name}`. `null` means that the caller must give one.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub params: IndexMap<String, Value>,
+    /// Named concurrency limits: at most so many tasks that name one run at a time, over all runs.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub limits: BTreeMap<String, u32>,
+    /// Priority of all steps that don't say otherwise; higher runs first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i8>,
+    /// Share of a pool this run gets beside others of the same priority. Default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    /// The steps, by name.
+    pub steps: IndexMap<String, StepFile>,
+}
+
+/// One step: exactly one kind (`ingest`, `transform`, ...) and what is common to all kinds.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepFile {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ingest: Option<Ingest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transform: Option<Transform>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<Expect>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub train: Option<Train>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate: Option<Validate>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub register: Option<Register>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub score: Option<Score>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noop: Option<Noop>,
+
+    /// Runs after these steps though it takes nothing from them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// When it runs, by how the steps before it ended. Default `success`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// How often it is tried again after a failure that may pass. Default 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retries: Option<u16>,
+    /// How long one attempt may take once a worker has begun it: `90s`, `30m`, `2h`. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<String>,
+    /// The pool whose workers run it. Default `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool: Option<String>,
+    /// Priority within the pool, -100 to 100; higher runs first. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i8>,
+    /// Named limits its tasks count against, declared under `limits` of the pipeline.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<String>,
+    /// Whether an equal earlier result may be used. Default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<bool>,
+}
+
+/// When a step runs, by how the steps before it ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// All of them succeeded.
+    #[default]
+    Success,
+    /// At least one of them failed or was rejected.
+    Failure,
+    /// All of them ended, however.
+    Always,
+}
+
+/// One value or a list of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum OneOrMany<T> {
+    One(T),
+    Many(Vec<T>),
+}
+
+impl<T: Clone> OneOrMany<T> {
+    /// The values as a list.
+    pub fn to_vec(&self) -> Vec<T> {
+        match self {
+            OneOrMany::One(value) => vec![value.clone()],
+            OneOrMany::Many(values) => values.clone(),
+        }
+    }
+}
+
+/// Reads files into a dataset: Parquet partitions, a schema and a profile.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ingest {
+    /// A file, a folder or a glob (`data/*.csv.gz`), or a list of them; relative to the pipeline file.
+    pub source: OneOrMany<String>,
+    /// The format. Default: by the files' endings (`.csv`, `.tsv`, `.parquet`, `.ndjson`, `.jsonl`, each also `.gz`
+    /// but for Parquet).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<Format>,
+    /// The character between fields of a CSV file. Default `,` (a tab for `.tsv`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delimiter: Option<char>,
+    /// Texts that mean "no value" in CSV. Default: empty, `NA`, `N/A`, `NaN`, `nan`, `null`, `NULL`, `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nulls: Option<Vec<String>>,
+    /// The columns to keep. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Vec<String>>,
+    /// Types of columns, where the inferred ones are not what is wanted.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub types: BTreeMap<String, ColumnType>,
+    /// How many lines that can't be read are kept apart before the step fails.
+    #[serde(default)]
+    pub bad_lines: BadLines,
+}
+
+/// A file format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    Csv,
+    Parquet,
+    Ndjson,
+}
+
+/// The type of a column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ColumnType {
+    /// True or false.
+    Boolean,
+    /// A 64-bit whole number.
+    Integer,
+    /// A 64-bit floating-point number.
+    Float,
+    /// Text in UTF-8.
+    String,
+    /// A day, without a time.
+    Date,
+    /// A point in time, in microseconds, UTC.
+    Timestamp,
+}
+
+/// How many lines that can't be read are tolerated; both bounds hold.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BadLines {
+    /// Share of all lines, 0 to 1. Default 0.01.
+    #[serde(default = "default_bad_share")]
+    pub max_share: f64,
+    /// Number of lines. Default: no bound of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<u64>,
+}
+
+impl Default for BadLines {
+    fn default() -> Self {
+        BadLines { max_share: default_bad_share(), max: None }
+    }
+}
+
+fn default_bad_share() -> f64 {
+    0.01
+}
+
+/// Makes a dataset with one SQL query over the datasets it names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Transform {
+    /// A `select`. Tables are steps by their names (`parts.train` as `"parts.train"`).
+    pub sql: String,
+}
+
+/// Checks a dataset; passes it on unchanged when no rule of severity `error` is broken.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// The dataset to check.
+    pub input: String,
+    /// What must hold.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule: about the whole table (`rows`), a `column`, or each row (`sql`).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// How many rows the table has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<Bounds>,
+    /// The column that the rule's other keys speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
+    /// Share of rows without a value, 0 to 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nulls: Option<Bounds>,
+    /// Smallest and largest value allowed; both count as inside, `null` means no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub between: Option<[Option<Value>; 2]>,
+    /// The values allowed.
+    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
+    pub is_in: Option<Vec<Value>>,
+    /// A regular expression that the whole text matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matches: Option<String>,
+    /// Whether no value may come twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unique: Option<bool>,
+    /// A condition in SQL that each row meets; a row for which it is null counts as failing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sql: Option<String>,
+    /// Whether a broken rule rejects the run or is only reported. Default `error`.
+    #[serde(default)]
+    pub severity: Severity,
+    /// Share of rows, 0 to 1, that may fail before the rule counts as broken. Default 0.
+    #[serde(default)]
+    pub tolerate: f64,
+}
+
+/// What a broken rule does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The step rejects its input, and the run ends rejected.
+    #[default]
+    Error,
+    /// The breach is reported and the run goes on.
+    Warn,
+}
+
+/// Bounds of a number; both count as inside.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Bounds {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}
+
+/// Parts a dataset into `train` and `test` (and `validation`), taken as `step.train`, `step.test`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// The dataset to part.
+    pub input: String,
+    /// Share of rows, over 0 and under 1, that become `test`.
+    pub test: f64,
+    /// Share of rows that become `validation`. Default 0.
+    #[serde(default)]
+    pub validation: f64,
+    /// A column whose values keep their shares in every part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stratify: Option<String>,
+    /// A column to order by: the last rows become `test`, those before them `validation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+    /// The seed of the choice. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// Trains a model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// The dataset to learn from.
+    pub input: String,
+    /// The column to predict.
+    pub target: String,
+    /// What is learned. Default: by the target's type (boolean and text: classification; floating-point: regression;
+    /// whole numbers: classification when there are two values, else regression).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Learning>,
+    /// The columns to learn from, and how they are prepared.
+    pub features: Features,
+    /// The algorithm and its settings.
+    pub algorithm: Algorithm,
+    /// The seed of everything random. Default 0.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+/// What is learned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Learning {
+    Classification,
+    Regression,
+}
+
+/// The columns to learn from. What is fitted here (means, levels) becomes part of the model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Features {
+    /// Columns taken as numbers.
+    #[serde(default)]
+    pub numeric: Vec<String>,
+    /// Columns taken as levels: one-hot, with one bucket for levels that training didn't see.
+    #[serde(default)]
+    pub categorical: Vec<String>,
+    /// What stands in for a missing number. Default `mean`.
+    #[serde(default)]
+    pub impute: Impute,
+    /// How numbers are scaled. Default `standard` for linear models, `none` for trees.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scale>,
+    /// Whether a numeric column that had missing values gets a second column saying so. Default false.
+    #[serde(default)]
+    pub missing_indicator: bool,
+    /// Levels kept of a categorical column, the most frequent first; the rest share the unknown bucket. Default 256.
+    #[serde(default = "default_levels_max")]
+    pub levels_max: u32,
+}
+
+fn default_levels_max() -> u32 {
+    256
+}
+
+/// What stands in for a missing number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Impute {
+    #[default]
+    Mean,
+    Median,
+    /// This number.
+    Constant(f64),
+}
+
+/// How numbers are scaled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    None,
+    /// To mean 0 and standard deviation 1.
+    Standard,
+}
+
+/// An algorithm and its settings.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Algorithm {
+    /// Classification by a linear score.
+    LogisticRegression(LogisticRegression),
+    /// Regression by least squares.
+    LinearRegression(LinearRegression),
+    /// Least squares with an L2 penalty.
+    Ridge(Ridge),
+    /// Least squares with an L1 penalty.
+    Lasso(Lasso),
+    /// Least squares with both penalties.
+    ElasticNet(ElasticNet),
+    /// One tree.
+    DecisionTree(DecisionTree),
+    /// Many trees, each grown on a bootstrap sample.
+    RandomForest(RandomForest),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogisticRegression {
+    /// Strength of the L2 penalty. Default 0.
+    #[serde(default)]
+    pub alpha: f64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LinearRegression {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Ridge {
+    /// Strength of the penalty. Default 1.
+    #[serde(default = "one")]
+    pub alpha: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Lasso {
+    /// Strength of the penalty. Default 1.
+    #[serde(default = "one")]
+    pub alpha: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ElasticNet {
+    /// Strength of the penalty. Default 1.
+    #[serde(default = "one")]
+    pub alpha: f64,
+    /// Share of the L1 penalty, 0 to 1. Default 0.5.
+    #[serde(default = "half")]
+    pub l1_ratio: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionTree {
+    /// Levels below the root. Default 12.
+    #[serde(default = "default_depth")]
+    pub max_depth: u16,
+    /// Rows in a leaf at the least. Default 1.
+    #[serde(default = "one_row")]
+    pub min_samples_leaf: u32,
+    /// Rows in a node at the least before it is parted. Default 2.
+    #[serde(default = "two_rows")]
+    pub min_samples_split: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RandomForest {
+    /// Number of trees. Default 100.
+    #[serde(default = "default_trees")]
+    pub trees: u32,
+    /// Levels below the root. Default 12.
+    #[serde(default = "default_depth")]
+    pub max_depth: u16,
+    /// Rows in a leaf at the least. Default 1.
+    #[serde(default = "one_row")]
+    pub min_samples_leaf: u32,
+    /// Rows in a node at the least before it is parted. Default 2.
+    #[serde(default = "two_rows")]
+    pub min_samples_split: u32,
+    /// Columns tried at each node. Default: the square root of their number, for regression a third.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_features: Option<u32>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+fn half() -> f64 {
+    0.5
+}
+fn one_row() -> u32 {
+    1
+}
+fn two_rows() -> u32 {
+    2
+}
+fn default_depth() -> u16 {
+    12
+}
+fn default_trees() -> u32 {
+    100
+}
+
+/// Measures a model on a dataset and, with `require`, decides whether it is good enough.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Validate {
+    /// The model: a `train` step.
+    pub model: String,
+    /// The dataset to measure it on.
+    pub input: String,
+    /// What the model must reach; all of it, or the run ends rejected.
+    #[serde(default)]
+    pub require: Vec<Gate>,
+}
+
+/// One gate: a bound of a metric, or "at least as good as an alias".
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// The metric, such as `roc_auc` or `rmse`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<String>,
+    /// Smallest value that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Largest value that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// An alias of the registered model: the new one must not be worse on the same rows, by `metric` (default `roc_auc`,
+    /// `accuracy` for more than two classes, `rmse` for regression). Passes when the alias has no version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beats: Option<String>,
+    /// The registered model that `beats` looks at. Default: the name under which the pipeline registers this model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Makes the model a version in the registry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Register {
+    /// The model: a `train` step.
+    pub model: String,
+    /// The `validate` step whose metrics and gates go with the version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
+    /// The name in the registry.
+    pub name: String,
+    /// An alias that moves to the new version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<String>,
+}
+
+/// Scores rows with a model into a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// The model: a `train` step, or `name@alias` or `name@3` of the registry.
+    pub model: String,
+    /// The dataset to score.
+    pub input: String,
+    /// The file to write, `.parquet` or `.csv`; relative to the working folder.
+    pub output: String,
+    /// Columns of the input that go along. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Vec<String>>,
+}
+
+/// Does nothing, in as many tasks as asked for: for trying out pools and for benchmarks.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Noop {
+    /// Number of parallel tasks. Default: one task that doesn't expand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<u32>,
+    /// Milliseconds that each task waits. Default 0.
+    #[serde(default)]
+    pub ms: u64,
+    /// Fails with this code instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail: Option<crate::ErrorCode>,
+}
