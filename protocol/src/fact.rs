@@ -29,6 +29,8 @@ pub enum Fact {
     Expanded { task: u32, attempt: u16, worker: WorkerId, started_us: u64, slot_us: u64, expansion: Expansion },
     /// An attempt ended in another way.
     Ended { task: u32, attempt: u16, worker: Option<WorkerId>, at: Timestamp, cause: Cause, next: Next },
+    /// Too many children of this task failed: nothing more of its expansion starts.
+    Halted { task: u32 },
     /// These tasks won't run: what they need didn't end as they need it, or a sibling failed.
     Skipped { ranges: Vec<TaskRange> },
     /// The run is being cancelled: nothing more starts.
