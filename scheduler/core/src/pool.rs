@@ -4,7 +4,7 @@
 //! each minute of waiting counts one; then the run with the least work out for its weight; then the run's id.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use gristmill_protocol::limits::{PRIORITY_AGE_MS, WINDOW_AHEAD_MS, WINDOW_MAX};
 use gristmill_protocol::{RunId, Timestamp};
@@ -34,9 +34,6 @@ pub(crate) struct Pool {
     /// When the lanes in `order` next gain a level by waiting.
     pub(crate) aging: BTreeSet<(Timestamp, RunId, u16)>,
 }
-
-/// All pools by name.
-pub(crate) type Pools = BTreeMap<String, Pool>;
 
 impl Pool {
     /// How many attempts may be out, for tasks expected to take `estimate_us` each.

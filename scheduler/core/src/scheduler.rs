@@ -136,6 +136,12 @@ impl Scheduler {
         self.runs.get(&run).map(|run| &run.plan)
     }
 
+    /// The tasks of a held run whose success is recorded.
+    pub fn succeeded_tasks(&self, run: RunId) -> Vec<u32> {
+        let Some(run) = self.runs.get(&run) else { return Vec::new() };
+        (0..run.task_count()).filter(|task| run.state(*task) == Some(TaskState::Succeeded)).collect()
+    }
+
     /// The steps of a held run at a glance.
     pub fn steps(&self, run: RunId) -> Vec<StepView> {
         self.runs.get(&run).map(Run::steps).unwrap_or_default()
@@ -150,6 +156,21 @@ impl Scheduler {
     pub fn out(&self, run: RunId) -> Vec<(AttemptRef, Timestamp)> {
         let Some(run) = self.runs.get(&run) else { return Vec::new() };
         run.out.iter().map(|(task, out)| (run.attempt_ref(*task, out.attempt), out.since)).collect()
+    }
+
+    /// The pool that a held run's task belongs to.
+    pub fn pool_of(&self, run: RunId, task: u32) -> Option<&str> {
+        let run = self.runs.get(&run)?;
+        run.state(task)?;
+        let lane = &run.lanes[usize::from(run.groups[run.group_of(task)].lane)];
+        Some(&self.shared.pools[lane.pool].0)
+    }
+
+    /// Whether an attempt is out.
+    pub fn assignment_is_out(&self, attempt: AttemptRef) -> bool {
+        let Some(run) = self.runs.get(&attempt.run) else { return false };
+        let out = run.out.get(&attempt.task.index);
+        out.is_some_and(|out| run.attempt_ref(attempt.task.index, out.attempt) == attempt)
     }
 
     /// The message that assigns an attempt which is out, to be published again; nothing when it isn't out.

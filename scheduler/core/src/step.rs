@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 
 use gristmill_protocol::fact::{AssignedRange, Fact, RunStatus, Succeeded, Success};
+use gristmill_protocol::limits::JOURNAL_ENTRY_BYTES_MAX;
 use gristmill_protocol::message::Assignment;
 use gristmill_protocol::{AttemptRef, RunId, Shard, Timestamp, WorkerId};
+
+/// Bytes that a success takes in its column beside its output, at most.
+const COLUMN_ROW_BYTES: usize = 32;
 
 /// What is asked of the outside. Each is safe to repeat and carries all that its performer needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,6 +50,8 @@ pub struct RunFacts {
     pub settled: Vec<u32>,
     /// The success added last, for the differences of the columns.
     last: (u32, u64),
+    /// Bytes of outputs in the column that is being filled.
+    column_bytes: usize,
 }
 
 impl Step {
@@ -63,9 +69,15 @@ impl Step {
     pub(crate) fn push_success(&mut self, run: RunId, worker: WorkerId, success: Success<'_>) {
         let facts = self.facts.entry(run).or_default();
         facts.settled.push(success.task);
+        facts.column_bytes += success.output.len() + COLUMN_ROW_BYTES;
         match facts.facts.last_mut() {
-            Some(Fact::Succeeded(column)) if column.worker == Some(worker) => column.push(&mut facts.last, success),
+            Some(Fact::Succeeded(column))
+                if column.worker == Some(worker) && facts.column_bytes <= JOURNAL_ENTRY_BYTES_MAX / 2 =>
+            {
+                column.push(&mut facts.last, success);
+            }
             _ => {
+                facts.column_bytes = success.output.len() + COLUMN_ROW_BYTES;
                 let mut column = Succeeded { worker: Some(worker), ..Succeeded::default() };
                 facts.last = (0, 0);
                 column.push(&mut facts.last, success);
