@@ -8,6 +8,7 @@
 //! are built on it, and other stores are compared with it.
 
 pub mod embedded;
+pub mod memory;
 pub mod model;
 
 use std::time::Duration;
