@@ -57,10 +57,17 @@ pub(super) fn build(source: &Source<'_>, root: &Node, infos: &[StepInfo<'_>]) ->
     })
 }
 
-fn one(name: String, file: StepFile, info: &StepInfo<'_>, infos: &[StepInfo<'_>], pipeline: &PipelineFile) -> Option<Step> {
-    let limits = file.limits.iter().filter_map(|name| {
-        pipeline.limits.get(name).map(|capacity| Limit { name: name.clone(), capacity: *capacity })
-    });
+fn one(
+    name: String,
+    file: StepFile,
+    info: &StepInfo<'_>,
+    infos: &[StepInfo<'_>],
+    pipeline: &PipelineFile,
+) -> Option<Step> {
+    let limits = file
+        .limits
+        .iter()
+        .filter_map(|name| pipeline.limits.get(name).map(|capacity| Limit { name: name.clone(), capacity: *capacity }));
     Some(Step {
         needs: needs(info),
         when: file.when.unwrap_or_default(),

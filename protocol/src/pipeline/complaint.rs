@@ -217,7 +217,8 @@ mod tests {
 
     #[test]
     fn a_complaint_shows_the_line_and_the_next_step() {
-        let complaint = at(23, 7, 8, "      algoritm: { random_forest: { trees: 100 } }").hint("did you mean `algorithm`?");
+        let complaint =
+            at(23, 7, 8, "      algoritm: { random_forest: { trees: 100 } }").hint("did you mean `algorithm`?");
         expect![[r#"
             error: unknown key `algoritm` in step `model`
               --> pipeline.yaml:23:7
@@ -244,7 +245,8 @@ mod tests {
 
     #[test]
     fn a_place_outside_the_file_has_no_line() {
-        let complaint = Complaint::elsewhere("--set trees=x", "parameter `trees` is a number").hint("write `trees=100`");
+        let complaint =
+            Complaint::elsewhere("--set trees=x", "parameter `trees` is a number").hint("write `trees=100`");
         expect![[r#"
             error: parameter `trees` is a number
               --> --set trees=x

@@ -57,10 +57,8 @@ fn shortest_circle(steps: &[StepInfo<'_>], start: usize) -> Option<Vec<usize>> {
 /// The steps in an order in which each comes after what it needs; of those that are ready the first of the
 /// file. Steps on a circle are left out.
 pub(super) fn order(steps: &[StepInfo<'_>]) -> Vec<usize> {
-    let mut waits_for: Vec<HashSet<usize>> = steps
-        .iter()
-        .map(|step| step.references.iter().map(|reference| reference.target).collect())
-        .collect();
+    let mut waits_for: Vec<HashSet<usize>> =
+        steps.iter().map(|step| step.references.iter().map(|reference| reference.target).collect()).collect();
     let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
     for (step, targets) in waits_for.iter().enumerate() {
         for target in targets {

@@ -9,7 +9,8 @@ use crate::limits::NAME_CHARS_MAX;
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,62}$";
 
 /// The rule as a sentence.
-pub const NAME_RULE: &str = "lower-case letters, digits, `-` and `_`, starting with a letter, 63 characters at the most";
+pub const NAME_RULE: &str =
+    "lower-case letters, digits, `-` and `_`, starting with a letter, 63 characters at the most";
 
 /// Whether `text` is a valid name.
 pub fn is_name(text: &str) -> bool {
@@ -28,26 +29,36 @@ pub fn as_name(text: &str) -> Option<String> {
             _ => name.push('-'),
         }
     }
-    let name: String = name.trim_start_matches(|first: char| !first.is_ascii_lowercase()).chars().take(NAME_CHARS_MAX).collect();
+    let name: String =
+        name.trim_start_matches(|first: char| !first.is_ascii_lowercase()).chars().take(NAME_CHARS_MAX).collect();
     let name = name.trim_end_matches('-').to_owned();
     is_name(&name).then_some(name)
 }
 
 /// The candidate that `wrong` was most likely meant to be; none when no candidate is near.
 ///
-/// Near is an edit distance (with transpositions) of a third of the length, or a Jaro-Winkler
-/// similarity of 0.9, which also finds names cut short. Of equally near ones the first wins.
+/// Near is an edit distance (with transpositions) of a third of the length, a Jaro-Winkler similarity of
+/// 0.9, which also finds names cut short, or being one word of it (`auc` of `roc_auc`). Of equally near ones
+/// the first wins.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer texts are no mistyped names, and the distance takes quadratic time.
     if wrong.is_empty() || wrong.len() > 2 * NAME_CHARS_MAX {
         return None;
     }
     let folded = wrong.to_lowercase();
-    let distance_max = (wrong.chars().count() / 3).max(1);
+    // One letter of two is no likeness.
+    let distance_max = match wrong.chars().count() {
+        0..=2 => 0,
+        length => (length / 3).max(1),
+    };
     let mut best: Option<(usize, &str)> = None;
     for candidate in candidates.into_iter().filter(|candidate| candidate.len() <= 2 * NAME_CHARS_MAX) {
-        let distance = strsim::damerau_levenshtein(&folded, &candidate.to_lowercase());
-        let is_near = distance <= distance_max || strsim::jaro_winkler(&folded, candidate) >= 0.9;
+        let is_word_of = folded.len() >= 3 && candidate.split(['_', '-', '.']).any(|word| word == folded);
+        let distance = match is_word_of {
+            true => 1,
+            false => strsim::damerau_levenshtein(&folded, &candidate.to_lowercase()),
+        };
+        let is_near = is_word_of || distance <= distance_max || strsim::jaro_winkler(&folded, candidate) >= 0.9;
         if is_near && best.is_none_or(|(smallest, _)| distance < smallest) {
             best = Some((distance, candidate));
         }
@@ -63,7 +74,7 @@ pub fn suggest<'a>(wrong: &str, what: &str, candidates: impl IntoIterator<Item =
     }
     match candidates.len() {
         0 => None,
-        1..=16 => Some(format!("{what}: {}", in_backticks(candidates))),
+        1..=24 => Some(format!("{what}: {}", in_backticks(candidates))),
         _ => None,
     }
 }
@@ -96,6 +107,8 @@ mod tests {
         assert_eq!(nearest("traget", known), Some("target"));
         assert_eq!(nearest("feat", known), Some("features"));
         assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("auc", ["rmse", "roc_auc", "pr_auc"]), Some("roc_auc"));
+        assert_eq!(nearest("a", ["b", "c"]), None);
     }
 
     #[test]

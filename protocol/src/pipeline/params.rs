@@ -39,7 +39,8 @@ pub(super) fn apply(
                 Ok(kind) => Node { kind, span: *span },
                 Err(expected) => {
                     let message = format!("parameter `{name}` must be {expected}, found `{text}`");
-                    complaints.push(Complaint::elsewhere(place(name, text), message));
+                    let hint = format!("its default is `{}`", default.to_value());
+                    complaints.push(Complaint::elsewhere(place(name, text), message).hint(hint));
                     Node { kind: Kind::Unknown, span: *span }
                 }
             },
@@ -55,7 +56,7 @@ pub(super) fn apply(
     }
     for (name, text) in overrides.iter().filter(|(name, _)| !values.contains_key(name)) {
         let message = format!("unknown parameter `{name}`");
-        let hint = suggest(name, "the pipeline's parameters", values.keys().map(String::as_str));
+        let hint = suggest(name, "the pipeline has", values.keys().map(String::as_str));
         let hint = hint.unwrap_or_else(|| "declare it under `params` of the pipeline".to_owned());
         complaints.push(Complaint::elsewhere(place(name, text), message).hint(hint));
     }
@@ -68,7 +69,8 @@ pub(super) fn apply(
     }
     let used = filler.used;
     for (name, span, _) in &declared {
-        if !used.contains(name) {
+        // A wrong name can't be used; that is complained about already.
+        if !used.contains(name) && is_name(name) {
             let complaint = source.complain(*span, format!("parameter `{name}` is never used")).warning();
             complaints.push(complaint.hint(format!("use it as `${{{name}}}`, or remove it")));
         }
@@ -94,7 +96,10 @@ fn typed(default: &Node, text: &str) -> Result<Kind, &'static str> {
         Kind::String(_) => return Ok(Kind::text(text.to_owned())),
         Kind::Sequence(_) | Kind::Mapping(_) => {
             let source = Source::new("--set", text);
-            source::parse(&source).ok().filter(|tree| tree.complaints.is_empty()).map_or(Kind::Null, |tree| tree.root.kind)
+            source::parse(&source)
+                .ok()
+                .filter(|tree| tree.complaints.is_empty())
+                .map_or(Kind::Null, |tree| tree.root.kind)
         }
         _ => source::plain(text.trim()),
     };
@@ -123,7 +128,8 @@ fn typed(default: &Node, text: &str) -> Result<Kind, &'static str> {
 fn refuse_parameters_in(source: &Source<'_>, node: &Node, complaints: &mut Vec<Complaint>) {
     match &node.kind {
         Kind::String(text) if text.value.contains("${") => {
-            complaints.push(source.complain(node.span, "a parameter can't use another one").hint("write the value out"));
+            complaints
+                .push(source.complain(node.span, "a parameter can't use another one").hint("write the value out"));
         }
         Kind::Sequence(items) => items.iter().for_each(|item| refuse_parameters_in(source, item, complaints)),
         Kind::Mapping(entries) => {
@@ -162,7 +168,11 @@ impl Filler<'_, '_> {
         let whole = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(|name| is_name(name));
         if let Some(name) = whole {
             let value = self.value(name, node.span)?;
-            return Some(if self.add(weight(&value), node.span) { moved(value, node.span).kind } else { Kind::Unknown });
+            return Some(if self.add(weight(&value), node.span) {
+                moved(value, node.span).kind
+            } else {
+                Kind::Unknown
+            });
         }
         let (mut value, mut edits, mut at) = (String::new(), Vec::new(), 0);
         let mut is_known = true;
@@ -218,7 +228,7 @@ impl Filler<'_, '_> {
         if let Some(node) = self.values.get(name) {
             return Some(node.clone());
         }
-        let hint = suggest(name, "the pipeline's parameters", self.values.keys().map(String::as_str))
+        let hint = suggest(name, "the pipeline has", self.values.keys().map(String::as_str))
             .unwrap_or_else(|| format!("declare it: `params: {{ {name}: ... }}`"));
         self.complaints.push(self.source.complain(span, format!("unknown parameter `{name}`")).hint(hint));
         Some(Node { kind: Kind::Unknown, span })
@@ -243,9 +253,7 @@ fn weight(node: &Node) -> usize {
     match &node.kind {
         Kind::String(text) => text.value.len(),
         Kind::Sequence(items) => 1 + items.iter().map(weight).sum::<usize>(),
-        Kind::Mapping(entries) => {
-            1 + entries.iter().map(|entry| entry.key.len() + weight(&entry.value)).sum::<usize>()
-        }
+        Kind::Mapping(entries) => 1 + entries.iter().map(|entry| entry.key.len() + weight(&entry.value)).sum::<usize>(),
         _ => 8,
     }
 }

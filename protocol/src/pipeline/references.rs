@@ -15,6 +15,9 @@ use super::task::Need;
 /// Kinds whose output is one dataset.
 const DATASET_KINDS: [&str; 3] = ["ingest", "transform", "expect"];
 
+/// Words that a query is often broken by when they are misspelt.
+const SQL_KEYWORDS: [&str; 9] = ["select", "from", "where", "group", "order", "having", "join", "limit", "union"];
+
 /// A step, as far as it is known.
 pub(super) struct StepInfo<'t> {
     pub name: &'t str,
@@ -55,11 +58,7 @@ pub(super) struct Reference {
 }
 
 /// All steps in the order of the file, with what they mention.
-pub(super) fn resolve<'t>(
-    source: &Source<'_>,
-    root: &'t Node,
-    complaints: &mut Vec<Complaint>,
-) -> Vec<StepInfo<'t>> {
+pub(super) fn resolve<'t>(source: &Source<'_>, root: &'t Node, complaints: &mut Vec<Complaint>) -> Vec<StepInfo<'t>> {
     let mut steps: Vec<StepInfo<'t>> = Vec::new();
     for entry in root.get("steps").map(Node::entries).unwrap_or_default() {
         let mut kinds = KINDS.into_iter().filter(|kind| entry.value.entry(kind).is_some());
@@ -162,8 +161,11 @@ impl<'t> Resolver<'_, 't, '_> {
         };
         match self.steps[target].kind {
             Some(found) if found != kind => {
-                let message =
-                    format!("`{key}` must name {} step, but `{name}` is {} step", with_article(kind), with_article(found));
+                let message = format!(
+                    "`{key}` must name {} step, but `{name}` is {} step",
+                    with_article(kind),
+                    with_article(found)
+                );
                 let hint = self.hint(&name, &candidates, &format!("the pipeline's `{kind}` steps"));
                 self.say(node.span, message, hint);
                 None
@@ -176,10 +178,8 @@ impl<'t> Resolver<'_, 't, '_> {
         let node = self.steps[from].param("model")?;
         let name = node.as_str()?;
         let Some((model, version)) = name.split_once('@') else {
-            let is_registered = self
-                .steps
-                .iter()
-                .any(|step| step.kind == Some("register") && step.text("name") == Some(name));
+            let is_registered =
+                self.steps.iter().any(|step| step.kind == Some("register") && step.text("name") == Some(name));
             if is_registered && !self.index.contains_key(name) {
                 let message = format!("`model` names the step `{name}`, which doesn't exist");
                 let hint = format!("a registered model is named with its alias or version: `{name}@champion`");
@@ -208,11 +208,7 @@ impl<'t> Resolver<'_, 't, '_> {
             None => (name, None),
         };
         let Some(target) = self.index.get(step).copied() else {
-            let mut candidates: Vec<&str> = Vec::new();
-            let parts: Vec<String> = self.all_parts();
-            candidates.extend(self.steps.iter().filter(|step| is_dataset(step)).map(|step| step.name));
-            candidates.extend(parts.iter().map(String::as_str));
-            let hint = self.hint(name, &candidates, "the pipeline's datasets");
+            let hint = self.hint_for_dataset(from, name);
             self.say(span, format!("`{key}` names the step `{step}`, which doesn't exist"), hint);
             return None;
         };
@@ -241,11 +237,7 @@ impl<'t> Resolver<'_, 't, '_> {
             }
             (Some(kind), _) => {
                 let message = format!("`{key}` must name a dataset, but `{step}` is {} step", with_article(kind));
-                let parts = self.all_parts();
-                let mut candidates: Vec<&str> =
-                    self.steps.iter().filter(|step| is_dataset(step)).map(|step| step.name).collect();
-                candidates.extend(parts.iter().map(String::as_str));
-                let hint = self.hint(name, &candidates, "the pipeline's datasets");
+                let hint = self.hint_for_dataset(from, name);
                 self.say(span, message, hint);
                 None
             }
@@ -311,7 +303,10 @@ impl<'t> Resolver<'_, 't, '_> {
         let rest = text.get(error.at..).unwrap_or_default();
         let word = rest.find(|character: char| !character.is_alphanumeric() && character != '_').unwrap_or(rest.len());
         let span = self.source.span_within(node, error.at, error.at + word.max(1).min(rest.len()));
-        self.say(span, format!("this is no valid SQL: {}", error.message), None);
+        let is_keyword = SQL_KEYWORDS.contains(&rest[..word].to_lowercase().as_str());
+        let near = nearest(&rest[..word], SQL_KEYWORDS).filter(|_| !is_keyword);
+        let hint = near.map(|keyword| format!("did you mean `{keyword}`?"));
+        self.say(span, format!("this is no valid SQL: {}", error.message), hint);
     }
 
     fn after(&mut self, from: usize, name: &str, span: Span) -> Option<Reference> {
@@ -341,16 +336,21 @@ impl<'t> Resolver<'_, 't, '_> {
             return Some(format!("did you mean `{name}`?"));
         }
         match candidates {
-            [] => Some(format!("{what}: none")),
+            [] => None,
             [only] => Some(format!("did you mean `{only}`?")),
             _ if candidates.len() <= 12 => Some(format!("{what}: {}", in_backticks(candidates.iter().copied()))),
             _ => None,
         }
     }
 
-    fn all_parts(&self) -> Vec<String> {
-        let splits = self.steps.iter().filter(|step| step.kind == Some("split"));
-        splits.flat_map(|step| parts_of(step).into_iter().map(|part| format!("{}.{part}", step.name))).collect()
+    fn hint_for_dataset(&self, from: usize, wrong: &str) -> Option<String> {
+        let others = self.steps.iter().enumerate().filter(|(index, _)| *index != from).map(|(_, step)| step);
+        let names = others.clone().filter(|step| is_dataset(step)).map(|step| step.name.to_owned());
+        let splits = others.filter(|step| step.kind == Some("split"));
+        let parts = splits.flat_map(|step| parts_of(step).into_iter().map(|part| format!("{}.{part}", step.name)));
+        let candidates: Vec<String> = names.chain(parts).collect();
+        let candidates: Vec<&str> = candidates.iter().map(String::as_str).collect();
+        self.hint(wrong, &candidates, "the pipeline's datasets")
     }
 }
 

@@ -31,13 +31,17 @@ pub(super) fn exactly_one_kind(schema: &mut Schema) {
 /// The schema that the checker walks.
 pub(super) fn strict() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
-    SCHEMA.get_or_init(|| SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<PipelineFile>().to_value())
+    SCHEMA.get_or_init(|| {
+        SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<PipelineFile>().to_value()
+    })
 }
 
 /// The schema for editors (draft 2020-12).
 pub fn json_schema() -> Value {
     let mut schema = strict().clone();
-    for definition in schema.get_mut("$defs").and_then(Value::as_object_mut).into_iter().flat_map(|map| map.values_mut()) {
+    for definition in
+        schema.get_mut("$defs").and_then(Value::as_object_mut).into_iter().flat_map(|map| map.values_mut())
+    {
         allow_parameters_within(definition);
     }
     for name in ["priority", "weight", "name", "limits"] {

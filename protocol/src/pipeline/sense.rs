@@ -3,7 +3,7 @@
 //! Errors are contradictions: a share over all rows, a gate without a bound, a regression with a metric of
 //! classification. Warnings are things left unused: above all a check whose verdict nothing waits for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::complaint::Complaint;
 use super::graph::waits_for;
@@ -89,7 +89,11 @@ impl Looker<'_, '_, '_> {
         if let Some(delimiter) = step.param("delimiter")
             && delimiter.as_str().is_some_and(|text| text.chars().count() == 1 && text.len() > 1)
         {
-            self.error(delimiter.span, "`delimiter` must be an ASCII character", "use `,`, `;`, `|` or a tab: `\"\\t\"`");
+            self.error(
+                delimiter.span,
+                "`delimiter` must be an ASCII character",
+                "use `,`, `;`, `|` or a tab: `\"\\t\"`",
+            );
         }
         let source = step.param("source");
         let sources = source.into_iter().filter(|node| node.as_str().is_some());
@@ -108,9 +112,9 @@ impl Looker<'_, '_, '_> {
         if columns.has_unknown() {
             return;
         }
-        let known: Vec<&str> = columns.items().iter().filter_map(Node::as_str).collect();
-        for entry in types.entries().iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            let hint = suggest(&entry.key, "the columns kept", known.iter().copied()).unwrap_or_default();
+        let known: BTreeSet<&str> = columns.items().iter().filter_map(Node::as_str).collect();
+        for entry in types.entries().iter().filter(|entry| !known.contains(entry.key.as_str())) {
+            let hint = suggest(&entry.key, "the columns kept are", known.iter().copied()).unwrap_or_default();
             self.error(entry.key_span, format!("`types` names the column `{}`, which isn't kept", entry.key), hint);
         }
     }
@@ -130,15 +134,17 @@ impl Looker<'_, '_, '_> {
         let checks: Vec<&str> =
             ["nulls", "between", "in", "matches", "unique"].into_iter().filter(|key| has(key)).collect();
         let span = rule.entries().first().map_or(rule.span, |entry| entry.key_span);
+        let is_spelt_well = rule.entries().iter().all(|entry| is_rule_key(&entry.key));
         match subjects.as_slice() {
+            // A key that isn't known is complained about already, and may be what is missed here.
+            [] | ["column"] if !is_spelt_well => {}
             [] if !checks.is_empty() => {
                 self.error(span, format!("{} needs a column", in_backticks(checks)), "add `column: NAME`");
             }
-            // A key that isn't known is complained about already.
-            [] if rule.entries().iter().all(|entry| ["severity", "tolerate"].contains(&entry.key.as_str())) => {
+            [] => {
                 self.error(span, "this rule checks nothing", "give it `rows`, `column` or `sql`");
             }
-            ["column"] if checks.is_empty() && rule.entries().iter().all(|entry| is_rule_key(&entry.key)) => {
+            ["column"] if checks.is_empty() => {
                 let hint = "add `nulls`, `between`, `in`, `matches` or `unique`";
                 self.error(span, "this rule says nothing about its column", hint);
             }
@@ -208,8 +214,8 @@ impl Looker<'_, '_, '_> {
                 self.error(between.span, "`between` has no bound", "");
             }
             self.ordered(Some(min), Some(max));
-            let is_mixed = min.as_f64().is_some() && max.as_str().is_some()
-                || min.as_str().is_some() && max.as_f64().is_some();
+            let is_mixed =
+                min.as_f64().is_some() && max.as_str().is_some() || min.as_str().is_some() && max.as_f64().is_some();
             if is_mixed {
                 self.error(between.span, "`between` has a number and a text as its bounds", "");
             }
@@ -229,10 +235,12 @@ impl Looker<'_, '_, '_> {
             && test + validation >= 1.0
         {
             let span = step.param("test").map_or(step.name_span, |node| node.span);
-            let message = format!("`test` and `validation` take {} of the rows and leave none to train", test + validation);
+            let message =
+                format!("`test` and `validation` take {} of the rows and leave none to train", test + validation);
             self.error(span, message, "together they must be under 1");
         }
-        let is_given = |key: &str| step.params.and_then(|params| params.entry(key)).filter(|entry| entry.value.kind != Kind::Null);
+        let is_given =
+            |key: &str| step.params.and_then(|params| params.entry(key)).filter(|entry| entry.value.kind != Kind::Null);
         if let (Some(_), Some(time)) = (is_given("stratify"), is_given("time")) {
             let hint = "a split by time takes the last rows, whatever their values; remove one of the two";
             self.error(time.key_span, "a split is either stratified or by time", hint);
@@ -256,7 +264,9 @@ impl Looker<'_, '_, '_> {
             && asked != says
         {
             let hint = match asked {
-                "regression" => "use `linear_regression`, `ridge`, `lasso`, `elastic_net`, `decision_tree` or `random_forest`",
+                "regression" => {
+                    "use `linear_regression`, `ridge`, `lasso`, `elastic_net`, `decision_tree` or `random_forest`"
+                }
                 _ => "use `logistic_regression`, `decision_tree` or `random_forest`",
             };
             let message = format!("`{}` is for {says}, but `task` is `{asked}`", algorithm.key);
@@ -291,7 +301,8 @@ impl Looker<'_, '_, '_> {
             !["numeric", "categorical"].contains(&entry.key.as_str()) || matches!(entry.value.kind, Kind::Sequence(_))
         });
         if is_empty && knows_all && matches!(features.kind, Kind::Mapping(_)) {
-            let span = step.params.and_then(|params| params.entry("features")).map_or(features.span, |entry| entry.key_span);
+            let span =
+                step.params.and_then(|params| params.entry("features")).map_or(features.span, |entry| entry.key_span);
             self.error(span, "no features are listed", "list columns under `numeric` or `categorical`");
         }
     }
@@ -341,7 +352,10 @@ impl Looker<'_, '_, '_> {
             let model_name = self.steps[model].name;
             let message = match registered_names(self.steps, model).as_slice() {
                 [] => format!("`beats` needs a registered model, and no step registers `{model_name}`"),
-                names => format!("`beats` is ambiguous: `{model_name}` is registered as {}", in_backticks(names.iter().copied())),
+                names => format!(
+                    "`beats` is ambiguous: `{model_name}` is registered as {}",
+                    in_backticks(names.iter().copied())
+                ),
             };
             self.error(beats.key_span, message, "say which model: `name: NAME`");
         }
@@ -353,10 +367,8 @@ impl Looker<'_, '_, '_> {
         if let Some(evidence) = step.target("evidence") {
             let judged = self.steps[evidence.target].target("model");
             if let Some(judged) = judged.filter(|judged| judged.target != model.target) {
-                let message = format!(
-                    "`evidence` is about `{}`, but the step registers `{}`",
-                    judged.need.step, model.need.step
-                );
+                let message =
+                    format!("`evidence` is about `{}`, but the step registers `{}`", judged.need.step, model.need.step);
                 self.error(evidence.span, message, "name the `validate` step of the same model");
             }
             return;
@@ -390,7 +402,7 @@ impl Looker<'_, '_, '_> {
     }
 
     fn repeated(&mut self, list: Option<&Node>, key: &str) {
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for node in list.map(Node::items).unwrap_or_default() {
             if let Some(column) = node.as_str()
                 && !seen.insert(column)
@@ -447,7 +459,11 @@ impl Looker<'_, '_, '_> {
                         "step `{}` takes `{taken}` without waiting for `{}`, which checks it",
                         step.name, check.name
                     );
-                    self.warn(bypass.span, message, format!("take `{}`, which is the same data once checked", check.name));
+                    self.warn(
+                        bypass.span,
+                        message,
+                        format!("take `{}`, which is the same data once checked", check.name),
+                    );
                 }
             }
         }
@@ -477,7 +493,11 @@ impl Looker<'_, '_, '_> {
         for entry in self.root.get("limits").map(Node::entries).unwrap_or_default() {
             if !used.contains(&entry.key.as_str()) {
                 let message = format!("limit `{}` is never used", entry.key);
-                self.warn(entry.key_span, message, format!("add `limits: [{}]` to the steps that it is for", entry.key));
+                self.warn(
+                    entry.key_span,
+                    message,
+                    format!("add `limits: [{}]` to the steps that it is for", entry.key),
+                );
             }
         }
     }

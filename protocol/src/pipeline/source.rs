@@ -371,7 +371,15 @@ impl<'s, 'a> Builder<'s, 'a> {
         } else {
             source.text.char_indices().map(|(byte, _)| byte).collect()
         };
-        Builder { source, bytes, open: Vec::new(), anchors: HashMap::new(), expanded: 0, root: None, complaints: Vec::new() }
+        Builder {
+            source,
+            bytes,
+            open: Vec::new(),
+            anchors: HashMap::new(),
+            expanded: 0,
+            root: None,
+            complaints: Vec::new(),
+        }
     }
 
     fn build(mut self) -> Result<Tree, Complaint> {

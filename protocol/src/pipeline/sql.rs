@@ -35,7 +35,9 @@ pub(super) fn tables(sql: &str) -> Result<Vec<Table>, SqlError> {
         [Statement::Query(query)] if is_select(&query.body) => query,
         [] => return Err(SqlError { message: "expected a `select`, found no statement".to_owned(), at: 0 }),
         [_] => return Err(SqlError { message: "expected a `select`, found another statement".to_owned(), at: 0 }),
-        more => return Err(SqlError { message: format!("expected one `select`, found {} statements", more.len()), at: 0 }),
+        more => {
+            return Err(SqlError { message: format!("expected one `select`, found {} statements", more.len()), at: 0 });
+        }
     };
     let mut finder = Finder { sql, scopes: Vec::new(), tables: Vec::new() };
     let ControlFlow::Continue(()) = query.visit(&mut finder);
@@ -80,9 +82,19 @@ fn from_parser(sql: &str, error: &ParserError) -> SqlError {
         Some((message, Location { line: line.parse().ok()?, column: column.parse().ok()? }))
     });
     match parted {
-        Some((message, place)) => SqlError { message: lower_first(message), at: offset(sql, place).unwrap_or(0) },
+        Some((message, place)) => SqlError { message: readable(message), at: offset(sql, place).unwrap_or(0) },
         // Without a place it is the end of the text that was not expected.
-        None => SqlError { message: lower_first(text), at: sql.trim_end().len() },
+        None => SqlError { message: readable(text), at: sql.trim_end().len() },
+    }
+}
+
+/// "Expected: x, found: y" as our messages say it.
+fn readable(message: &str) -> String {
+    let parted = message.strip_prefix("Expected: ").and_then(|rest| rest.rsplit_once(", found: "));
+    match parted {
+        Some((expected, "EOF")) => format!("expected {expected}, found the end"),
+        Some((expected, found)) => format!("expected {expected}, found `{found}`"),
+        None => lower_first(message),
     }
 }
 
@@ -210,7 +222,7 @@ mod tests {
     #[test]
     fn a_mistake_has_a_place() {
         let error = tables("select a\n  form t where x = 1").expect_err("it is wrong");
-        assert_eq!((error.at, error.message.as_str()), (16, "expected: end of statement, found: t"));
+        assert_eq!((error.at, error.message.as_str()), (16, "expected end of statement, found `t`"));
         assert_eq!(tables("select 'abc").expect_err("it is wrong").at, 7);
         assert!(tables("drop table t").is_err() && tables("").is_err() && tables("select 1; select 2").is_err());
         assert!(condition("a > 1 and b like 'x%'").is_ok());

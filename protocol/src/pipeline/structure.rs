@@ -8,10 +8,10 @@
 use serde_json::{Map, Value};
 
 use super::complaint::Complaint;
+use super::duration;
 use super::names::{NAME_RULE, as_name, in_backticks, is_name, nearest, suggest};
 use super::schema::{KINDS, strict};
 use super::source::{Entry, Kind, Node, Source, Span};
-use super::duration;
 
 /// Characters of a value that a message repeats.
 const FOUND_CHARS_MAX: usize = 40;
@@ -117,9 +117,13 @@ impl Walker<'_, '_> {
     fn mismatch(&mut self, rules: &Map<String, Value>, expected: &str, node: &Node, place: &Place<'_>, here: Span) {
         let types = types(rules);
         let hint = match &node.kind {
+            Kind::Null if types.contains(&"object") && rules.contains_key("oneOf") => {
+                Some(format!("give it one of {}", in_backticks(KINDS)))
+            }
             Kind::Null if types.contains(&"object") && !rules.contains_key("required") => {
                 Some("write `{}` to take the defaults".to_owned())
             }
+            Kind::Int(number) if is_duration(rules) => Some(format!("write it with its unit: `{number}s`")),
             Kind::String(text) if types.contains(&"boolean") => match text.value.to_lowercase().as_str() {
                 "yes" | "on" | "true" => Some("write `true`".to_owned()),
                 "no" | "off" | "false" => Some("write `false`".to_owned()),
@@ -136,18 +140,21 @@ impl Walker<'_, '_> {
             _ if types.contains(&"array") => Some(format!("write it as a list: `[{}]`", self.written(node))),
             _ => None,
         };
-        let span = if matches!(node.kind, Kind::Null | Kind::Mapping(_) | Kind::Sequence(_)) { here } else { node.span };
+        let span =
+            if matches!(node.kind, Kind::Null | Kind::Mapping(_) | Kind::Sequence(_)) { here } else { node.span };
         let found = self.found(node);
         self.say(span, format!("{} must be {expected}, found {found}", place.label()), hint);
     }
 
     /// The value as it stands in the file, short.
     fn written(&self, node: &Node) -> String {
-        let text = match node.as_str() {
-            Some(text) => text,
-            None => &self.source.text[node.span.start..node.span.end],
-        };
-        shorten(text)
+        match &node.kind {
+            Kind::String(text) => shorten(&text.value),
+            // What a parameter gave doesn't stand in the file.
+            Kind::Int(value) => value.to_string(),
+            Kind::Float(value) => value.to_string(),
+            _ => shorten(&self.source.text[node.span.start..node.span.end]),
+        }
     }
 
     /// The value for a sentence: "text `ten`", "nothing", "a list".
@@ -195,7 +202,8 @@ impl Walker<'_, '_> {
                 None => {}
             }
         }
-        for required in rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
+        for required in rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             // A misspelt key is complained about already; its twin isn't missing.
             let is_misspelt = entries.iter().any(|entry| {
                 !properties.is_some_and(|known| known.contains_key(&entry.key))
@@ -225,8 +233,7 @@ impl Walker<'_, '_> {
             [_] => {}
             [] => {
                 // A misspelt or misplaced key is complained about already, and its hint says what to do.
-                let is_explained =
-                    entries.iter().any(|entry| !property_names(rules).any(|name| name == entry.key));
+                let is_explained = entries.iter().any(|entry| !property_names(rules).any(|name| name == entry.key));
                 if !is_explained {
                     let hint = format!("give it one of {}", in_backticks(keys));
                     self.say(here, format!("{} has no kind", place.label()), Some(hint));
@@ -302,8 +309,8 @@ impl Walker<'_, '_> {
         if count < least || count > most {
             let expected = match (least, most) {
                 (least, most) if least == most => format!("{least} items"),
-                (least, u64::MAX) if least == 1 => "an item at the least".to_owned(),
-                (least, u64::MAX) => format!("{least} items at the least"),
+                (least, u64::MAX) if least == 1 => "at least one item".to_owned(),
+                (least, u64::MAX) => format!("at least {least} items"),
                 (least, most) => format!("{least} to {most} items"),
             };
             let span = if items.is_empty() { here } else { node.span };
@@ -320,14 +327,14 @@ impl Walker<'_, '_> {
         let text = node.as_str().unwrap_or_default();
         if let Some(words) = words(rules) {
             if !words.contains(&text) {
-                let hint = suggest(text, "known", words);
+                let hint = suggest(text, "choose one of", words);
                 self.say(node.span, format!("{} can't be `{}`", place.label(), shorten(text)), hint);
             }
             return;
         }
         match rules.get("format").and_then(Value::as_str) {
             Some("name") if !is_name(text) => {
-                let message = format!("{} must be a name, found {}", place.label(), self.found(node));
+                let message = format!("{} can't be `{}`", place.label(), shorten(text));
                 self.say(node.span, message, Some(hint_for_name(text)));
             }
             Some("span") => {
@@ -355,8 +362,9 @@ impl Walker<'_, '_> {
         let Some(value) = node.as_f64() else { return };
         let bound = |key: &str| rules.get(key).and_then(Value::as_f64);
         let (format_least, format_most) = format_range(rules.get("format").and_then(Value::as_str));
-        let least = [bound("minimum"), format_least].into_iter().flatten().reduce(f64::max);
-        let most = [bound("maximum"), format_most].into_iter().flatten().reduce(f64::min);
+        // The range of the type only matters where it is what was broken.
+        let least = bound("minimum").or(format_least.filter(|least| value < *least));
+        let most = bound("maximum").or(format_most.filter(|most| value > *most));
         let (over, under) = (bound("exclusiveMinimum"), bound("exclusiveMaximum"));
         let is_inside = least.is_none_or(|least| value >= least)
             && most.is_none_or(|most| value <= most)
@@ -421,7 +429,7 @@ impl Walker<'_, '_> {
             Kind::String(text) => {
                 let hint = match known_keys.iter().find(|(key, _)| *key == text.value) {
                     Some((key, _)) => Some(format!("write it with its settings: `{{ {key}: {{}} }}`")),
-                    None => suggest(&text.value, "known", all()),
+                    None => suggest(&text.value, "choose one of", all()),
                 };
                 self.say(node.span, format!("{} can't be `{}`", place.label(), shorten(&text.value)), hint);
             }
@@ -437,7 +445,7 @@ impl Walker<'_, '_> {
                         }
                         None => {
                             let message = format!("{} can't be `{}`", place.label(), shorten(&entry.key));
-                            self.say(entry.key_span, message, suggest(&entry.key, "known", all()));
+                            self.say(entry.key_span, message, suggest(&entry.key, "choose one of", all()));
                         }
                     }
                 }
@@ -463,8 +471,9 @@ fn shorten(text: &str) -> String {
 
 fn hint_for_name(text: &str) -> String {
     match as_name(text) {
-        Some(name) => format!("did you mean `{name}`? A name has {NAME_RULE}"),
-        None => format!("a name has {}", NAME_RULE),
+        // What is left of a text that is mostly something else is no name to propose.
+        Some(name) if name.len() > 2 => format!("did you mean `{name}`? A name has {NAME_RULE}"),
+        _ => format!("a name has {NAME_RULE}"),
     }
 }
 
@@ -533,15 +542,21 @@ fn keyed(rules: &'static Map<String, Value>) -> Option<(&'static str, &'static V
     }
 }
 
+fn is_duration(rules: &Map<String, Value>) -> bool {
+    rules.get("format").and_then(Value::as_str) == Some("span")
+}
+
 fn property_names(rules: &Map<String, Value>) -> impl Iterator<Item = &str> {
     rules.get("properties").and_then(Value::as_object).into_iter().flat_map(|known| known.keys().map(String::as_str))
 }
 
 /// The first sentence of a property's description.
-fn property_description<'r>(rules: &'r Map<String, Value>, name: &str) -> Option<&'r str> {
+fn property_description(rules: &Map<String, Value>, name: &str) -> Option<String> {
     let description = rules.get("properties")?.get(name)?.get("description")?.as_str()?;
-    let sentence = description.split(['\n', '.']).next().unwrap_or(description);
-    (!sentence.is_empty()).then_some(sentence)
+    let sentence = description.split(". ").next().unwrap_or(description).trim_end_matches('.');
+    let mut characters = sentence.chars();
+    let first = characters.next()?.to_ascii_lowercase();
+    Some(std::iter::once(first).chain(characters).collect::<String>().replace('\n', " "))
 }
 
 /// The range of a whole number by the type that holds it.
