@@ -22,6 +22,7 @@ pub mod schema;
 mod sense;
 pub mod source;
 mod sql;
+pub mod starter;
 pub mod steps;
 mod structure;
 pub mod task;
