@@ -2,7 +2,34 @@
 //!
 //! `steps` holds the types people write against; the JSON Schema is generated from them and the checker
 //! walks the same schema, so an editor and `gristmill check` can't disagree.
+//!
+//! ```text
+//! text ── source ──► tree ── params ──► tree ── structure, references, graph, sense ──► complaints
+//!                                          └──────────── (none of them an error) ─────► Pipeline
+//! ```
+//!
+//! Every stage looks at the tree and not at the typed values, so one mistake doesn't hide the others.
 
+mod build;
+pub mod check;
+pub mod complaint;
+pub mod duration;
+mod graph;
+pub mod names;
+mod params;
+mod references;
+pub mod schema;
+mod sense;
+pub mod source;
+mod sql;
+pub mod starter;
 pub mod steps;
+mod structure;
+pub mod task;
 
+pub use check::check;
+pub use complaint::{Complaint, Complaints};
+pub use schema::json_schema;
+pub use source::text_of;
 pub use steps::{PipelineFile, StepFile};
+pub use task::{Limit, Need, Pipeline, Step, Task};

@@ -8,36 +8,71 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use super::duration::DURATION_PATTERN;
+use super::names::NAME_PATTERN;
+use super::schema::exactly_one_kind;
+use crate::limits::{EXPAND_CHILDREN_MAX, STEPS_MAX};
+
+/// Metrics of models that tell classes.
+pub const CLASSIFICATION_METRICS: [&str; 11] = [
+    "roc_auc",
+    "pr_auc",
+    "log_loss",
+    "brier",
+    "accuracy",
+    "balanced_accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "mcc",
+    "ece",
+];
+/// Metrics of models that tell numbers.
+pub const REGRESSION_METRICS: [&str; 7] = ["rmse", "mae", "medae", "r2", "mape", "max_error", "bias"];
+
+/// All metrics, and null for "not given", as the values that the schema allows.
+fn metrics() -> Vec<Value> {
+    let names = CLASSIFICATION_METRICS.iter().chain(&REGRESSION_METRICS);
+    names.map(|name| Value::from(*name)).chain([Value::Null]).collect()
+}
 
 /// A pipeline: named steps, and what each takes from the others.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PipelineFile {
     /// Name of the pipeline: lower-case letters, digits, `-` and `_`, starting with a letter.
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub name: String,
     /// What the pipeline is for, in a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
     /// Parameters with their defaults, used as `${name}`. `null` means that the caller must give one.
     #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = json!({ "format": "name", "pattern": NAME_PATTERN })))]
     pub params: IndexMap<String, Value>,
     /// Named concurrency limits: at most so many tasks that name one run at a time, over all runs.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("propertyNames" = json!({ "format": "name", "pattern": NAME_PATTERN }), "additionalProperties" = json!({ "type": "integer", "format": "uint32", "minimum": 1 })))]
     pub limits: BTreeMap<String, u32>,
     /// Priority of all steps that don't say otherwise; higher runs first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = -100, "maximum" = 100))]
     pub priority: Option<i8>,
     /// Share of a pool this run gets beside others of the same priority. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 1000))]
     pub weight: Option<u16>,
     /// The steps, by name.
+    #[schemars(extend("propertyNames" = json!({ "format": "name", "pattern": NAME_PATTERN }), "minProperties" = 1, "maxProperties" = STEPS_MAX))]
     pub steps: IndexMap<String, StepFile>,
 }
 
 /// One step: exactly one kind (`ingest`, `transform`, ...) and what is common to all kinds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = exactly_one_kind)]
 pub struct StepFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ingest: Option<Ingest>,
@@ -66,15 +101,19 @@ pub struct StepFile {
     pub when: Option<When>,
     /// How often it is tried again after a failure that may pass. Default 2.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 0, "maximum" = 100))]
     pub retries: Option<u16>,
     /// How long one attempt may take once a worker has begun it: `90s`, `30m`, `2h`. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "span", "pattern" = DURATION_PATTERN))]
     pub timeout: Option<String>,
     /// The pool whose workers run it. Default `default`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub pool: Option<String>,
     /// Priority within the pool, -100 to 100; higher runs first. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = -100, "maximum" = 100))]
     pub priority: Option<i8>,
     /// Named limits its tasks count against, declared under `limits` of the pipeline.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -175,6 +214,7 @@ pub enum ColumnType {
 pub struct BadLines {
     /// Share of all lines, 0 to 1. Default 0.01.
     #[serde(default = "default_bad_share")]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub max_share: f64,
     /// Number of lines. Default: no bound of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -206,6 +246,7 @@ pub struct Expect {
     /// The dataset to check.
     pub input: String,
     /// What must hold.
+    #[schemars(extend("minItems" = 1))]
     pub rules: Vec<Rule>,
 }
 
@@ -242,6 +283,7 @@ pub struct Rule {
     pub severity: Severity,
     /// Share of rows, 0 to 1, that may fail before the rule counts as broken. Default 0.
     #[serde(default)]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub tolerate: f64,
 }
 
@@ -273,9 +315,11 @@ pub struct Split {
     /// The dataset to part.
     pub input: String,
     /// Share of rows, over 0 and under 1, that become `test`.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub test: f64,
     /// Share of rows that become `validation`. Default 0.
     #[serde(default)]
+    #[schemars(extend("minimum" = 0, "exclusiveMaximum" = 1))]
     pub validation: f64,
     /// A column whose values keep their shares in every part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -338,6 +382,7 @@ pub struct Features {
     pub missing_indicator: bool,
     /// Levels kept of a categorical column, the most frequent first; the rest share the unknown bucket. Default 256.
     #[serde(default = "default_levels_max")]
+    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
     pub levels_max: u32,
 }
 
@@ -390,6 +435,7 @@ pub enum Algorithm {
 pub struct LogisticRegression {
     /// Strength of the L2 penalty. Default 0.
     #[serde(default)]
+    #[schemars(extend("minimum" = 0))]
     pub alpha: f64,
 }
 
@@ -402,6 +448,7 @@ pub struct LinearRegression {}
 pub struct Ridge {
     /// Strength of the penalty. Default 1.
     #[serde(default = "one")]
+    #[schemars(extend("minimum" = 0))]
     pub alpha: f64,
 }
 
@@ -410,6 +457,7 @@ pub struct Ridge {
 pub struct Lasso {
     /// Strength of the penalty. Default 1.
     #[serde(default = "one")]
+    #[schemars(extend("minimum" = 0))]
     pub alpha: f64,
 }
 
@@ -418,9 +466,11 @@ pub struct Lasso {
 pub struct ElasticNet {
     /// Strength of the penalty. Default 1.
     #[serde(default = "one")]
+    #[schemars(extend("minimum" = 0))]
     pub alpha: f64,
     /// Share of the L1 penalty, 0 to 1. Default 0.5.
     #[serde(default = "half")]
+    #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub l1_ratio: f64,
 }
 
@@ -429,12 +479,15 @@ pub struct ElasticNet {
 pub struct DecisionTree {
     /// Levels below the root. Default 12.
     #[serde(default = "default_depth")]
+    #[schemars(extend("minimum" = 1, "maximum" = 64))]
     pub max_depth: u16,
     /// Rows in a leaf at the least. Default 1.
     #[serde(default = "one_row")]
+    #[schemars(extend("minimum" = 1))]
     pub min_samples_leaf: u32,
     /// Rows in a node at the least before it is parted. Default 2.
     #[serde(default = "two_rows")]
+    #[schemars(extend("minimum" = 2))]
     pub min_samples_split: u32,
 }
 
@@ -443,18 +496,23 @@ pub struct DecisionTree {
 pub struct RandomForest {
     /// Number of trees. Default 100.
     #[serde(default = "default_trees")]
+    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
     pub trees: u32,
     /// Levels below the root. Default 12.
     #[serde(default = "default_depth")]
+    #[schemars(extend("minimum" = 1, "maximum" = 64))]
     pub max_depth: u16,
     /// Rows in a leaf at the least. Default 1.
     #[serde(default = "one_row")]
+    #[schemars(extend("minimum" = 1))]
     pub min_samples_leaf: u32,
     /// Rows in a node at the least before it is parted. Default 2.
     #[serde(default = "two_rows")]
+    #[schemars(extend("minimum" = 2))]
     pub min_samples_split: u32,
     /// Columns tried at each node. Default: the square root of their number, for regression a third.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1))]
     pub max_features: Option<u32>,
 }
 
@@ -496,6 +554,7 @@ pub struct Validate {
 pub struct Gate {
     /// The metric, such as `roc_auc` or `rmse`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = metrics()))]
     pub metric: Option<String>,
     /// Smallest value that passes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -506,9 +565,11 @@ pub struct Gate {
     /// An alias of the registered model: the new one must not be worse on the same rows, by `metric` (default `roc_auc`,
     /// `accuracy` for more than two classes, `rmse` for regression). Passes when the alias has no version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub beats: Option<String>,
     /// The registered model that `beats` looks at. Default: the name under which the pipeline registers this model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub name: Option<String>,
 }
 
@@ -522,9 +583,11 @@ pub struct Register {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
     /// The name in the registry.
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub name: String,
     /// An alias that moves to the new version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub alias: Option<String>,
 }
 
@@ -549,9 +612,11 @@ pub struct Score {
 pub struct Noop {
     /// Number of parallel tasks. Default: one task that doesn't expand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = EXPAND_CHILDREN_MAX))]
     pub tasks: Option<u32>,
     /// Milliseconds that each task waits. Default 0.
     #[serde(default)]
+    #[schemars(extend("minimum" = 0, "maximum" = 86_400_000))]
     pub ms: u64,
     /// Fails with this code instead.
     #[serde(default, skip_serializing_if = "Option::is_none")]
