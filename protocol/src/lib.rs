@@ -8,6 +8,8 @@ pub mod fact;
 pub mod id;
 pub mod limits;
 pub mod message;
+pub mod output;
+pub mod payload;
 pub mod pipeline;
 pub mod plan;
 pub mod time;
