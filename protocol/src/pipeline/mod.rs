@@ -5,4 +5,4 @@
 
 pub mod steps;
 
-pub use steps::{PipelineFile, StepFile};
+pub use steps::{Algorithm, ColumnType, Features, Learning, PipelineFile, StepFile};
