@@ -318,9 +318,6 @@ impl ShardModel {
         let Some(run) = self.runs.get_mut(&entry.run) else { return };
         run.head.position = entry.position;
         run.head.append = append;
-        for &index in &entry.settled {
-            run.settle(index, now);
-        }
         let was_active = run.head.state.ended().is_none();
         match entry.status {
             StatusChange::None => {}
@@ -334,6 +331,11 @@ impl ShardModel {
             }
         }
         let is_active = run.head.state.ended().is_none();
+        if is_active {
+            for &index in &entry.settled {
+                run.settle(index, now);
+            }
+        }
         self.active = self.active + usize::from(is_active) - usize::from(was_active);
     }
 }
