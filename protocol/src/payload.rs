@@ -14,7 +14,7 @@ use crate::wire;
 #[serde(rename_all = "snake_case")]
 pub enum Payload {
     /// A step as the pipeline has it.
-    Step(StepPayload),
+    Step(Box<StepPayload>),
     /// A child of a step's expansion, in the worker's own words.
     Child(ByteBuf),
     /// The join of a step's expansion, in the worker's own words.
@@ -43,14 +43,14 @@ pub fn plan_of(pipeline: &Pipeline, folder: &str, work_folder: &str) -> Plan {
         pipeline.limits.iter().map(|(name, max)| NamedLimit { name: name.clone(), max: *max }).collect();
     let registers = registers_of(pipeline);
     let steps = pipeline.steps.iter().map(|step| {
-        let payload = Payload::Step(StepPayload {
+        let payload = Payload::Step(Box::new(StepPayload {
             task: step.task.clone(),
             needs: step.needs.iter().filter(|need| !need.order_only).cloned().collect(),
             folder: folder.to_owned(),
             work_folder: work_folder.to_owned(),
             cache: step.cache,
             registers: registers.clone(),
-        });
+        }));
         plan_step(pipeline, step, &limits, ByteBuf::from(wire::encode(&payload)))
     });
     Plan { pipeline: pipeline.name.clone(), weight: pipeline.weight, steps: steps.collect(), limits }
