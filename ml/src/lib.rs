@@ -7,3 +7,11 @@
 //! **Invariant:** the same inputs and the same seed give the same bytes out, whatever the number of threads.
 
 pub mod blob;
+mod columns;
+pub mod compiled;
+pub mod estimators;
+pub mod features;
+pub mod matrix;
+pub mod metrics;
+pub mod model;
+pub mod target;

@@ -4,9 +4,17 @@
 //! rolls dice. Every other crate may lean on this one; this one leans on none of ours.
 
 pub mod error;
+pub mod fact;
+pub mod id;
 pub mod limits;
+pub mod message;
+pub mod output;
+pub mod payload;
 pub mod pipeline;
+pub mod plan;
 pub mod time;
+pub mod wire;
 
 pub use error::{ErrorCode, Failure};
+pub use id::{AttemptRef, Digest, OwnerToken, RunId, Shard, TaskKey, WorkerId};
 pub use time::Timestamp;

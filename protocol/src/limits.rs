@@ -124,3 +124,11 @@ pub const REPORTS_TRUSTED: usize = 8;
 pub const REPORTS_REMEMBERED: usize = 32;
 /// Milliseconds of waiting that raise a priority by one, so that nothing starves.
 pub const PRIORITY_AGE_MS: u64 = 60_000;
+
+/// Classes of a target. Forests are grown for each class; past this a classification is a search problem.
+pub const CLASSES_MAX: usize = 256;
+/// Levels counted of a categorical column while features are fitted: about 20 MB a column. Columns with
+/// more are identifiers, and no model learns from those.
+pub const FEATURE_LEVELS_TRACKED_MAX: usize = 200_000;
+/// Bytes of a stored model or a trained part that are read back into memory.
+pub const MODEL_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;

@@ -1,1 +1,27 @@
-//! Stub.
+//! Drives the scheduler's core: gathers what has happened, appends what was decided, then lets it be seen.
+//!
+//! ```text
+//! driver.rs    the loop, and the one place that calls the core
+//! shard.rs     one owned shard: its batch, the append in flight, what was written lately
+//! effects.rs   publishing and taking back, once what they follow from is safe
+//! takeover.rs  becoming the owner of a shard: replay, then publish again
+//! sweep.rs     attempts of which nothing is heard
+//! clock.rs     the store's time between two looks at it, and when not to trust it
+//! submit.rs    making a run
+//! work.rs      the futures beside the loop
+//! ```
+//!
+//! **Durable before visible.** Effects start when the append that holds their facts has succeeded; every
+//! effect is safe to repeat. If an append fails in a way that can't be mended, memory is ahead of the truth:
+//! the shard's runs are forgotten and replayed, never patched.
+
+mod clock;
+mod driver;
+mod effects;
+mod shard;
+pub mod submit;
+mod sweep;
+mod takeover;
+mod work;
+
+pub use driver::{Driver, DriverConfig, DriverHandle, RunView};

@@ -31,5 +31,5 @@ pub use check::check;
 pub use complaint::{Complaint, Complaints};
 pub use schema::json_schema;
 pub use source::text_of;
-pub use steps::{PipelineFile, StepFile};
+pub use steps::{Algorithm, ColumnType, Features, Learning, PipelineFile, StepFile};
 pub use task::{Limit, Need, Pipeline, Step, Task};

@@ -1,0 +1,357 @@
+//! The state seam: journals and inboxes of shards, leases of attempts, small documents.
+//!
+//! Only the store decides. Each verb here is one atomic step where the store is, so every crash, pause,
+//! duplicate and late answer has one defined outcome. A verb whose outcome is unknown (a time-out) may be
+//! repeated as it is; repeating never does more than doing it once.
+//!
+//! [`model`] holds the rules of these verbs as plain code without IO; the embedded store and the simulator
+//! are built on it, and other stores are compared with it.
+
+pub mod embedded;
+pub mod memory;
+pub mod model;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use gristmill_protocol::fact::RunStatus;
+use gristmill_protocol::message::{Holder, InboxEntry, InboxEvent, InboxId, Report};
+use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, Timestamp, WorkerId};
+use serde::{Deserialize, Serialize};
+
+/// Why a verb of the state failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// The store can't be asked just now; whether the verb took effect is unknown.
+    #[error("failed to {verb}: the store can't be reached")]
+    Unavailable { verb: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    /// The caller doesn't own the shard (any more).
+    #[error("shard {shard} belongs to another scheduler")]
+    Deposed { shard: Shard },
+    /// A journal isn't where the caller thinks.
+    #[error("the journal of `{run}` has moved on: expected position {expected}, found {found}")]
+    Moved { run: RunId, expected: u64, found: u64 },
+    /// A document or log isn't what the caller thinks.
+    #[error("`{key}` was changed by another: expected version {expected}, found {found}")]
+    Conflict { key: String, expected: u64, found: u64 },
+    /// What is asked for doesn't exist.
+    #[error("there is no {what}")]
+    NotFound { what: String },
+    /// A limit is reached.
+    #[error("{what}; the limit is {limit}")]
+    TooMany { what: String, limit: usize },
+    /// What is stored can't be read.
+    #[error("failed to {verb}: what is stored there is damaged: {detail}")]
+    Damaged { verb: &'static str, detail: String },
+}
+
+/// The journals, leases and documents of a cluster.
+#[async_trait]
+pub trait State: Send + Sync {
+    /// Which life of the store this is, and its time. A new id means it may have gone back by up to 2 s.
+    async fn clock(&self) -> Result<StoreClock, StateError>;
+
+    // Ownership of shards.
+
+    /// Takes or keeps the right to write to a shard for `ttl`; says who has it otherwise.
+    async fn own(&self, shard: Shard, token: OwnerToken, ttl: Duration) -> Result<Ownership, StateError>;
+    /// Gives a shard up, if it is `token` that has it.
+    async fn disown(&self, shard: Shard, token: OwnerToken) -> Result<(), StateError>;
+
+    // Runs.
+
+    /// Makes a run: its record, its first journal entry and the inbox event, in one step.
+    async fn create_run(&self, run: NewRun) -> Result<Created, StateError>;
+    /// The record of a run.
+    async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StateError>;
+    /// Records of runs, newest first, that come after (are older than) `before`.
+    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError>;
+    /// The open runs of a shard, smallest journal first.
+    async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError>;
+
+    // Journal and inbox.
+
+    /// Puts an event (a cancel, a resume) into a shard's inbox.
+    async fn post(&self, shard: Shard, event: InboxEvent) -> Result<(), StateError>;
+    /// Entries of inboxes after the given places, waiting up to `wait` for the first. At most `limit` a shard.
+    async fn inbox(
+        &self,
+        after: &[(Shard, InboxId)],
+        wait: Duration,
+        limit: usize,
+    ) -> Result<Vec<(Shard, InboxEntry)>, StateError>;
+    /// Writes what a turn decided and removes what it came from, or nothing at all.
+    async fn append(&self, append: Append) -> Result<(), StateError>;
+    /// Entries of a run's journal after a position, at most `limit`.
+    async fn journal(&self, run: RunId, after: u64, limit: usize) -> Result<Vec<JournalEntry>, StateError>;
+
+    // Leases.
+
+    /// Begins leases. One answer an attempt, in order.
+    async fn claim(&self, claim: Claim) -> Result<Claimed, StateError>;
+    /// Says that a worker lives, what it holds and how far that is; learns what to stop.
+    async fn renew(&self, renewal: Renewal) -> Result<Renewed, StateError>;
+    /// Ends leases with reports. One answer a report, in order.
+    async fn finish(&self, finish: Finish) -> Result<Vec<FinishAnswer>, StateError>;
+    /// Ends up to `limit` leases of a shard whose time has come; the owner's right alone. Returns how many.
+    async fn expire(&self, shard: Shard, token: OwnerToken, limit: usize) -> Result<usize, StateError>;
+    /// Ends the given attempts, claimed or not; the owner's right alone.
+    async fn revoke(&self, shard: Shard, token: OwnerToken, attempts: &[AttemptRef]) -> Result<(), StateError>;
+    /// What the store knows of the given attempts of one shard, in order.
+    async fn leases(&self, shard: Shard, attempts: &[AttemptRef]) -> Result<Vec<LeaseView>, StateError>;
+    /// The workers that were heard of within the length of a lease.
+    async fn workers(&self) -> Result<Vec<WorkerView>, StateError>;
+    /// Forgets a worker that has shut down in order.
+    async fn leave(&self, worker: WorkerId) -> Result<(), StateError>;
+
+    // Documents: small, versioned, changed by compare-and-set.
+
+    /// A document and its version.
+    async fn get(&self, key: &str) -> Result<Option<Document>, StateError>;
+    /// Writes a document whose version must be `expected` (0: must not exist). Returns the new version.
+    async fn put(&self, key: &str, expected: u64, body: Vec<u8>) -> Result<u64, StateError>;
+    /// Removes a document whose version must be `expected`.
+    async fn delete(&self, key: &str, expected: u64) -> Result<(), StateError>;
+    /// Keys that start with `prefix`, in order, after `after`.
+    async fn keys(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, StateError>;
+
+    // Logs: journals with many writers and no owner (the registry's).
+
+    /// Appends one entry at exactly `position` (the last is `position - 1`). Saying the same again with the same `token` is fine.
+    async fn log_append(&self, log: &str, position: u64, token: u64, body: Vec<u8>) -> Result<(), StateError>;
+    /// Entries of a log after a position.
+    async fn log_read(&self, log: &str, after: u64, limit: usize) -> Result<Vec<JournalEntry>, StateError>;
+    /// Names of logs that start with `prefix`, in order.
+    async fn logs(&self, prefix: &str) -> Result<Vec<String>, StateError>;
+}
+
+/// Which life of the store this is, and what time it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreClock {
+    pub store: StoreId,
+    pub now: Timestamp,
+}
+
+/// One life of the store; another one after a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StoreId(pub u64);
+
+/// Whether a shard is the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// It is. `new` when it wasn't just before this call.
+    Owned { new: bool },
+    /// It is another's.
+    HeldBy(OwnerToken),
+}
+
+/// A run to make.
+#[derive(Clone, Debug)]
+pub struct NewRun {
+    pub run: RunId,
+    pub pipeline: String,
+    pub namespace: String,
+    /// The first journal entry, encoded.
+    pub entry: Vec<u8>,
+    /// A key under which the same submission answers the same run, with the digest of what is submitted.
+    pub idempotency: Option<(String, Digest)>,
+}
+
+/// What came of making a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Created {
+    /// It was made now.
+    New,
+    /// The same submission had made this run.
+    Existing(RunId),
+    /// The key was used for a different submission, which made this run.
+    KeyTaken(RunId),
+}
+
+/// What the store keeps of a run beside its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunRecord {
+    pub run: RunId,
+    pub pipeline: String,
+    pub namespace: String,
+    /// How it ended; nothing while it is open.
+    pub status: Option<RunStatus>,
+    pub created: Timestamp,
+    pub ended: Option<Timestamp>,
+    /// Position of its last journal entry.
+    pub head: u64,
+}
+
+/// What one turn decided for one shard.
+#[derive(Clone, Debug)]
+pub struct Append {
+    pub shard: Shard,
+    pub token: OwnerToken,
+    /// This append's own number: the same number again at the same position is the same append.
+    pub id: u64,
+    pub entries: Vec<AppendEntry>,
+    /// Inbox entries that the facts came from.
+    pub consumed: Vec<InboxId>,
+}
+
+/// One journal entry to write.
+#[derive(Clone, Debug)]
+pub struct AppendEntry {
+    pub run: RunId,
+    /// Its position: the journal's last must be the one before.
+    pub position: u64,
+    pub body: Vec<u8>,
+    /// Tasks whose success it records.
+    pub settled: Vec<u32>,
+    /// Whether the run is open or how it has ended, where the entry changes that.
+    pub status: StatusChange,
+}
+
+/// What an entry does to a run's status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusChange {
+    None,
+    /// No more claims are granted: the run is being cancelled.
+    Closing,
+    /// The run is open again.
+    Reopened,
+    Ended(RunStatus),
+}
+
+/// One entry of a journal or log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalEntry {
+    pub position: u64,
+    /// The number of the append that wrote it (the caller's token for logs).
+    pub append: u64,
+    pub at: Timestamp,
+    pub body: Vec<u8>,
+}
+
+/// A worker's wish to begin some attempts of one shard.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    pub shard: Shard,
+    pub worker: WorkerId,
+    pub attempts: Vec<ClaimItem>,
+}
+
+/// One attempt to claim.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimItem {
+    pub attempt: AttemptRef,
+    /// Milliseconds from now to the hard deadline.
+    pub timeout_ms: Option<u64>,
+}
+
+/// What came of a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimed {
+    /// One answer an attempt, in the order asked.
+    Answers(Vec<ClaimAnswer>),
+    /// The shard's inbox is over its limit: try again later.
+    Busy,
+}
+
+/// Whether an attempt is the caller's to work on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimAnswer {
+    /// It is, until a heartbeat fails to come; never past the hard deadline.
+    Granted,
+    /// Another worker has this attempt.
+    Taken,
+    /// A later attempt is known, or this one has ended.
+    Stale,
+    /// The run isn't open.
+    Over,
+    /// The task's success is recorded.
+    Settled,
+}
+
+/// A worker's heartbeat.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    pub worker: WorkerId,
+    pub pools: Vec<String>,
+    pub slots: u32,
+    /// Whether it takes no more work.
+    pub draining: bool,
+    pub held: Vec<HeldLease>,
+}
+
+/// An attempt that a worker works on.
+#[derive(Clone, Debug)]
+pub struct HeldLease {
+    pub attempt: AttemptRef,
+    /// Milliseconds left to the hard deadline, to set it again where the store forgot.
+    pub timeout_left_ms: Option<u64>,
+    pub progress: Option<Progress>,
+}
+
+/// How far a task is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub done: u64,
+    /// What there is in all, where it is known.
+    pub total: Option<u64>,
+    /// What is counted: `rows`, `trees`, `bytes`.
+    pub unit: String,
+}
+
+/// What a worker learns from its heartbeat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewed {
+    pub clock: StoreClock,
+    /// Attempts that aren't its own any more.
+    pub stop: Vec<AttemptRef>,
+}
+
+/// A worker's reports on attempts of one shard.
+#[derive(Clone, Debug)]
+pub struct Finish {
+    pub shard: Shard,
+    pub worker: WorkerId,
+    pub reports: Vec<Report>,
+}
+
+/// What came of a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishAnswer {
+    /// It is in the inbox, or was already.
+    Recorded,
+    /// The attempt had ended otherwise, and the report changes nothing.
+    Stale,
+    /// The task's success is recorded already.
+    Settled,
+    /// The run isn't open.
+    Over,
+}
+
+/// What the store knows of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseView {
+    /// Nobody has claimed it.
+    Unclaimed,
+    /// Somebody works on it.
+    Held(Holder),
+    /// It ended at that time (it, or a later attempt of its task).
+    Closed { since: Timestamp },
+}
+
+/// A worker that was heard of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkerView {
+    pub worker: WorkerId,
+    pub pools: Vec<String>,
+    pub slots: u32,
+    pub draining: bool,
+    pub seen: Timestamp,
+    pub held: Vec<(AttemptRef, Option<Progress>)>,
+}
+
+/// A small document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    pub version: u64,
+    pub body: Vec<u8>,
+}

@@ -1,0 +1,208 @@
+//! The training rows in the shape that the algorithm reads: columns for trees, rows for logistic
+//! regression, and sums of products for least squares, which need no row a second time.
+//!
+//! How much memory training takes is estimated from sizes before the first row is read, so a table that is
+//! too large is an error with numbers in it, not a killed process.
+
+use arrow::array::RecordBatch;
+use gristmill_protocol::pipeline::Algorithm;
+use smartcore::linalg::basic::matrix::DenseMatrix;
+
+use super::gram::{Gram, GramBuilder};
+use super::{TrainError, check};
+use crate::features::FittedFeatures;
+use crate::matrix::{Layout, Matrix, TooLarge};
+use crate::target::{Goal, Target};
+
+/// The target values of the rows.
+pub(super) enum Labels {
+    /// Indexes of classes.
+    Classes(Vec<u8>),
+    Values(Vec<f64>),
+}
+
+enum Design {
+    Columns(DenseMatrix<f32>, Labels),
+    Rows(DenseMatrix<f64>, Vec<u8>),
+    Products(Gram),
+}
+
+/// The training rows, ready to be learned from.
+pub struct TrainingSet {
+    design: Design,
+    rows: usize,
+    columns: usize,
+    outputs: usize,
+}
+
+impl TrainingSet {
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns of the matrix.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    pub(super) fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    pub(super) fn columns_and_labels(&self) -> (&DenseMatrix<f32>, &Labels) {
+        match &self.design {
+            Design::Columns(x, labels) => (x, labels),
+            Design::Rows(..) | Design::Products(_) => unreachable!("trees are trained on the set built for them"),
+        }
+    }
+
+    pub(super) fn rows_and_classes(&self) -> (&DenseMatrix<f64>, &Vec<u8>) {
+        match &self.design {
+            Design::Rows(x, classes) => (x, classes),
+            Design::Columns(..) | Design::Products(_) => {
+                unreachable!("logistic regression is trained on the set built for it")
+            }
+        }
+    }
+
+    pub(super) fn products(&self) -> &Gram {
+        match &self.design {
+            Design::Products(gram) => gram,
+            Design::Columns(..) | Design::Rows(..) => {
+                unreachable!("least squares are trained on the set built for them")
+            }
+        }
+    }
+}
+
+/// Bytes that training takes: of the set itself, and of each thread beside it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub set: u64,
+    pub thread: u64,
+}
+
+impl Memory {
+    /// An estimate from sizes: what smartcore 0.7.0 allocates for `rows` × `columns`, and our own matrix.
+    pub fn estimate(algorithm: &Algorithm, rows: usize, columns: usize, outputs: usize) -> Memory {
+        let (n, p, k) = (rows as u64, columns as u64, outputs as u64);
+        match algorithm {
+            // Ours: four bytes a cell. A thread's: the order of each column (eight bytes a cell) and the rows
+            // of a tree in each order (eight more; a bootstrap sample holds 63 % of the rows), and some per row.
+            Algorithm::RandomForest(_) => {
+                Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 52 / 10 + n * 50 }
+            }
+            Algorithm::DecisionTree(_) => Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 4 + n * 50 },
+            // The matrix, an index a row, and the twenty vectors that L-BFGS remembers.
+            Algorithm::LogisticRegression(_) => Memory { set: n * p * 8 + n, thread: n * 10 + p * k * 8 * 24 },
+            // Sums of products, and smartcore's copies of the square problem.
+            Algorithm::LinearRegression(_) | Algorithm::Ridge(_) | Algorithm::Lasso(_) | Algorithm::ElasticNet(_) => {
+                Memory { set: (p + 1) * (p + 1) * 8, thread: (p + 1) * (p + 1) * 8 * 12 }
+            }
+        }
+    }
+
+    /// How many of `wanted` threads the limit allows; none when it doesn't allow one.
+    pub fn threads_within(&self, limit_bytes: u64, wanted: usize) -> Option<usize> {
+        let left = limit_bytes.checked_sub(self.set)?;
+        let allowed = usize::try_from(left / self.thread.max(1)).unwrap_or(usize::MAX);
+        (allowed > 0).then_some(allowed.min(wanted.max(1)))
+    }
+}
+
+enum Building {
+    Columns(Matrix<f32>, Labels),
+    Rows(Matrix<f64>, Vec<u8>),
+    Products(GramBuilder),
+}
+
+/// Fills a training set batch by batch.
+pub struct TrainingSetBuilder<'a> {
+    features: &'a FittedFeatures,
+    target: &'a Target,
+    building: Building,
+    filled: usize,
+    expected: usize,
+}
+
+impl<'a> TrainingSetBuilder<'a> {
+    /// Asks for the memory. `memory_limit` is in bytes and counts what training on one thread takes.
+    pub fn new(
+        features: &'a FittedFeatures,
+        target: &'a Target,
+        algorithm: &Algorithm,
+        memory_limit: u64,
+    ) -> Result<TrainingSetBuilder<'a>, TrainError> {
+        check(algorithm, target)?;
+        let (rows, columns) = (features.rows() as usize, features.outputs().len());
+        let memory = Memory::estimate(algorithm, rows, columns, target.outputs());
+        if memory.threads_within(memory_limit, 1).is_none() {
+            let needed_bytes = memory.set + memory.thread;
+            return Err(TooLarge { rows, columns, needed_bytes, limit_bytes: memory_limit }.into());
+        }
+        let building = match (algorithm, &target.goal) {
+            (Algorithm::RandomForest(_) | Algorithm::DecisionTree(_), Goal::Classes { .. }) => Building::Columns(
+                Matrix::zeros(rows, columns, Layout::Columns),
+                Labels::Classes(Vec::with_capacity(rows)),
+            ),
+            (Algorithm::RandomForest(_) | Algorithm::DecisionTree(_), Goal::Value { .. }) => Building::Columns(
+                Matrix::zeros(rows, columns, Layout::Columns),
+                Labels::Values(Vec::with_capacity(rows)),
+            ),
+            (Algorithm::LogisticRegression(_), _) => {
+                Building::Rows(Matrix::zeros(rows, columns, Layout::Rows), Vec::with_capacity(rows))
+            }
+            (_, Goal::Value { mean, .. }) => Building::Products(GramBuilder::new(features.outputs(), *mean)),
+            (_, Goal::Classes { .. }) => unreachable!("the check refuses least squares for classes"),
+        };
+        Ok(TrainingSetBuilder { features, target, building, filled: 0, expected: rows })
+    }
+
+    /// Adds the rows of a batch.
+    pub fn push(&mut self, batch: &RecordBatch) -> Result<(), TrainError> {
+        let after = self.filled + batch.num_rows();
+        if after > self.expected {
+            return Err(TrainError::RowsChanged { expected: self.expected, found: after });
+        }
+        let values = self.target.values(batch)?;
+        match &mut self.building {
+            Building::Columns(matrix, labels) => {
+                self.features.transform(batch, matrix, self.filled)?;
+                match labels {
+                    Labels::Classes(classes) => classes.extend(values.iter().map(|&value| value as u8)),
+                    Labels::Values(all) => all.extend(values),
+                }
+            }
+            Building::Rows(matrix, classes) => {
+                self.features.transform(batch, matrix, self.filled)?;
+                classes.extend(values.iter().map(|&value| value as u8));
+            }
+            Building::Products(gram) => {
+                let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
+                self.features.transform(batch, &mut rows, 0)?;
+                gram.push(&rows, &values);
+            }
+        }
+        self.filled = after;
+        Ok(())
+    }
+
+    /// The filled set.
+    pub fn finish(self) -> Result<TrainingSet, TrainError> {
+        if self.filled != self.expected {
+            return Err(TrainError::RowsChanged { expected: self.expected, found: self.filled });
+        }
+        let design = match self.building {
+            Building::Columns(matrix, labels) => Design::Columns(matrix.into_dense(), labels),
+            Building::Rows(matrix, classes) => Design::Rows(matrix.into_dense(), classes),
+            Building::Products(gram) => Design::Products(gram.finish()),
+        };
+        Ok(TrainingSet {
+            design,
+            rows: self.filled,
+            columns: self.features.outputs().len(),
+            outputs: self.target.outputs(),
+        })
+    }
+}

@@ -1,0 +1,56 @@
+//! The store's time between two looks at it, and when not to trust it.
+
+use gristmill_backends::state::StoreClock;
+use gristmill_protocol::Timestamp;
+use gristmill_protocol::limits::{CLOCK_STEP_MS, LEASE_MS};
+use tokio::time::Instant;
+
+/// The store's time, carried forward by a monotonic clock and never going back.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    seen: StoreClock,
+    at: Instant,
+    latest: Timestamp,
+    /// Nothing expires before.
+    grace_until: Instant,
+}
+
+impl Clock {
+    pub(crate) fn new(seen: StoreClock) -> Clock {
+        let at = Instant::now();
+        Clock { seen, at, latest: seen.now, grace_until: at }
+    }
+
+    /// What time it is where the store is.
+    pub(crate) fn now(&mut self) -> Timestamp {
+        let now = self.seen.now + self.at.elapsed();
+        self.latest = self.latest.max(now);
+        self.latest
+    }
+
+    /// Takes a look into account; true when the store has begun another life.
+    ///
+    /// After that, or when its clock was set, leases may seem to have run out that were renewed in time, so
+    /// nothing expires for one full lease.
+    pub(crate) fn look(&mut self, seen: StoreClock) -> bool {
+        let expected = self.seen.now + self.at.elapsed();
+        let stepped = expected.0.abs_diff(seen.now.0) > CLOCK_STEP_MS;
+        let another_life = seen.store != self.seen.store;
+        if stepped || another_life {
+            self.doubt();
+        }
+        self.seen = seen;
+        self.at = Instant::now();
+        another_life
+    }
+
+    /// The store couldn't be asked: workers may not have reached it either.
+    pub(crate) fn doubt(&mut self) {
+        self.grace_until = Instant::now() + std::time::Duration::from_millis(LEASE_MS);
+    }
+
+    /// Whether leases may be ended.
+    pub(crate) fn is_trusted(&self) -> bool {
+        Instant::now() >= self.grace_until
+    }
+}

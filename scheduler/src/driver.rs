@@ -1,0 +1,564 @@
+//! The driver's loop: what has happened → the core → one append a shard → effects.
+//!
+//! One future owns all state; everything that can block is a future of its own beside it, and the loop only
+//! ever waits for the first of them. Whoever drops the loop's future has killed the scheduler, at whatever
+//! point it was; that is how the simulator does it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use gristmill_backends::artifacts::Artifacts;
+use gristmill_backends::broker::Broker;
+use gristmill_backends::state::{Append, Ownership, State, StateError};
+use gristmill_protocol::fact::{Fact, RunStatus};
+use gristmill_protocol::limits::{EXPIRE_POLL_MS, SHARD_LEASE_MS, SHARD_RENEW_MS, STORE_CALL_MS};
+use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
+use gristmill_protocol::{OwnerToken, RunId, Shard};
+use gristmill_scheduler_core::{Effect, Event, PoolSeen, Scheduler, Step, StepView, WaitingOn};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+use crate::effects;
+use crate::shard::OwnedShard;
+use crate::sweep::Sweep;
+use crate::work::Work;
+
+/// Entries read from one inbox at a time: a turn stays well under a tenth of a second.
+const INBOX_READ_MAX: usize = 1_024;
+/// Questions that may wait for the driver; whoever asks more waits.
+const QUESTIONS_MAX: usize = 64;
+/// Milliseconds between two tries of a store call that failed.
+const RETRY_MS: u64 = 100;
+
+/// How a driver is set up.
+#[derive(Clone, Debug)]
+pub struct DriverConfig {
+    /// A number that no other scheduler process has: part of the owner token.
+    pub instance: u64,
+    /// The shards to own.
+    pub shards: Vec<Shard>,
+    /// Milliseconds for which one read of the inboxes waits.
+    pub inbox_wait_ms: u64,
+}
+
+impl DriverConfig {
+    /// A driver that owns all shards.
+    pub fn all_shards(instance: u64) -> DriverConfig {
+        DriverConfig { instance, shards: Shard::all().collect(), inbox_wait_ms: 1_000 }
+    }
+}
+
+/// What a run looks like from the driver.
+#[derive(Clone, Debug)]
+pub struct RunView {
+    pub steps: Vec<StepView>,
+}
+
+/// A question to the driver.
+pub(crate) enum Question {
+    View { run: RunId, reply: oneshot::Sender<Option<RunView>> },
+    Explain { run: RunId, reply: oneshot::Sender<Vec<(u32, Vec<WaitingOn>)>> },
+}
+
+/// Asks a driver that runs.
+#[derive(Clone)]
+pub struct DriverHandle {
+    questions: mpsc::Sender<Question>,
+}
+
+impl DriverHandle {
+    /// What a run looks like; nothing when the driver doesn't hold it.
+    pub async fn view(&self, run: RunId) -> Option<RunView> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(Question::View { run, reply }).await.ok()?;
+        answer.await.ok().flatten()
+    }
+
+    /// Why the tasks of a run's steps aren't running, by task index; empty when the driver doesn't hold it.
+    pub async fn explain(&self, run: RunId) -> Vec<(u32, Vec<WaitingOn>)> {
+        let (reply, answer) = oneshot::channel();
+        match self.questions.send(Question::Explain { run, reply }).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+}
+
+/// What a future beside the loop came to.
+pub(crate) enum Done {
+    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>),
+    Append(Shard, Result<(), StateError>),
+    Effects,
+    Polled(Polled),
+    Swept(crate::sweep::Findings),
+}
+
+/// One look at the store: its clock, its workers, what became of the right to our shards.
+pub(crate) struct Polled {
+    clock: Result<gristmill_backends::state::StoreClock, StateError>,
+    pools: Option<BTreeMap<String, PoolSeen>>,
+    renewed: Vec<(Shard, OwnerToken, Result<Ownership, StateError>)>,
+}
+
+/// A scheduler process: the core, and all that it owns.
+pub struct Driver {
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) artifacts: Arc<dyn Artifacts>,
+    config: DriverConfig,
+    pub(crate) core: Scheduler,
+    pub(crate) shards: BTreeMap<Shard, OwnedShard>,
+    pub(crate) clock: Clock,
+    pub(crate) sweep: Sweep,
+    pools: BTreeMap<String, PoolSeen>,
+    pub(crate) work: Work<Done>,
+    questions: mpsc::Receiver<Question>,
+    next_poll: Instant,
+    next_renewal: Instant,
+    polling: bool,
+}
+
+impl Driver {
+    /// A driver on these seams, and the handle to ask it.
+    pub async fn new(
+        state: Arc<dyn State>,
+        broker: Arc<dyn Broker>,
+        artifacts: Arc<dyn Artifacts>,
+        config: DriverConfig,
+    ) -> Result<(Driver, DriverHandle), StateError> {
+        let clock = Clock::new(state.clock().await?);
+        let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
+        let driver = Driver {
+            state,
+            broker,
+            artifacts,
+            config,
+            core: Scheduler::new(),
+            shards: BTreeMap::new(),
+            clock,
+            sweep: Sweep::default(),
+            pools: BTreeMap::new(),
+            work: Work::new(),
+            questions,
+            next_poll: Instant::now(),
+            next_renewal: Instant::now(),
+            polling: false,
+        };
+        Ok((driver, DriverHandle { questions: sender }))
+    }
+
+    /// Drives until dropped. What is in flight then has an unknown outcome, which the next owner finds out.
+    pub async fn run(mut self) {
+        loop {
+            self.begin_work();
+            let deadline = self.next_wake();
+            tokio::select! {
+                biased;
+                done = self.work.next() => self.finished(done).await,
+                Some(question) = self.questions.recv() => self.answer(question),
+                () = tokio::time::sleep_until(deadline) => {
+                    let now = self.clock.now();
+                    if self.core.next_deadline().is_some_and(|at| at <= now) {
+                        self.turn([Event::Tick]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Starts whatever isn't under way and should be.
+    fn begin_work(&mut self) {
+        if !self.work.is_reading() && !self.shards.is_empty() {
+            self.begin_reading();
+        }
+        if !self.polling && Instant::now() >= self.next_poll {
+            self.begin_polling();
+        }
+        let shards: Vec<Shard> = self.shards.keys().copied().collect();
+        for shard in shards {
+            self.begin_append(shard);
+        }
+    }
+
+    /// When the loop must turn even if nothing happens.
+    fn next_wake(&mut self) -> Instant {
+        let now = self.clock.now();
+        let core = self.core.next_deadline().map(|at| Instant::now() + Duration::from_millis(at.since(now)));
+        let poll = if self.polling { Instant::now() + Duration::from_millis(EXPIRE_POLL_MS) } else { self.next_poll };
+        core.map_or(poll, |core| core.min(poll))
+    }
+
+    fn begin_reading(&mut self) {
+        let state = self.state.clone();
+        let after: Vec<(Shard, InboxId)> = self.shards.values().map(|owned| (owned.shard, owned.seen)).collect();
+        let wait = Duration::from_millis(self.config.inbox_wait_ms);
+        self.work.read(async move { Done::Inbox(state.inbox(&after, wait, INBOX_READ_MAX).await) }.boxed());
+    }
+
+    fn begin_append(&mut self, shard: Shard) {
+        let Some(owned) = self.shards.get_mut(&shard) else { return };
+        if let Some(append) = owned.next_append() {
+            self.push_append(shard, append, Duration::ZERO);
+        }
+    }
+
+    fn push_append(&mut self, shard: Shard, append: Append, delay: Duration) {
+        let state = self.state.clone();
+        let call = async move {
+            if !delay.is_zero() {
+                tokio::time::sleep(delay).await;
+            }
+            let timeout = Duration::from_millis(STORE_CALL_MS);
+            let result = match tokio::time::timeout(timeout, state.append(append)).await {
+                Ok(result) => result,
+                Err(elapsed) => Err(StateError::Unavailable { verb: "append", source: Box::new(elapsed) }),
+            };
+            Done::Append(shard, result)
+        };
+        self.work.push_for(shard, call.boxed());
+    }
+
+    /// Looks at the store's clock and workers, and keeps or takes shards.
+    fn begin_polling(&mut self) {
+        self.polling = true;
+        let state = self.state.clone();
+        let renew = Instant::now() >= self.next_renewal;
+        let tokens: Vec<(Shard, OwnerToken)> = if renew {
+            self.next_renewal = Instant::now() + Duration::from_millis(SHARD_RENEW_MS);
+            self.config.shards.clone().into_iter().map(|shard| (shard, self.token_for(shard))).collect()
+        } else {
+            Vec::new()
+        };
+        let poll = async move {
+            let ttl = Duration::from_millis(SHARD_LEASE_MS);
+            let mut renewed = Vec::new();
+            for (shard, token) in tokens {
+                renewed.push((shard, token, state.own(shard, token, ttl).await));
+            }
+            let clock = state.clock().await;
+            let pools = state.workers().await.ok().map(|workers| pools_of(&workers));
+            Done::Polled(Polled { clock, pools, renewed })
+        };
+        self.work.push(poll.boxed());
+    }
+
+    fn token_for(&mut self, shard: Shard) -> OwnerToken {
+        match self.shards.get(&shard) {
+            Some(owned) => owned.token,
+            // The store's time of the take-over tells it from every earlier one of this process.
+            None => OwnerToken { epoch: self.clock.now().0, instance: self.config.instance },
+        }
+    }
+
+    async fn finished(&mut self, done: Done) {
+        match done {
+            Done::Effects => {}
+            Done::Inbox(Ok(entries)) => self.take_entries(entries).await,
+            Done::Inbox(Err(error)) => {
+                warn!(error = &error as &dyn std::error::Error, "the inboxes can't be read");
+                self.clock.doubt();
+                let pause = async {
+                    tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
+                    Done::Inbox(Ok(Vec::new()))
+                };
+                self.work.read(pause.boxed());
+            }
+            Done::Append(shard, result) => self.append_ended(shard, result).await,
+            Done::Polled(polled) => self.polled(polled).await,
+            Done::Swept(findings) => {
+                let to_do = self.sweep.found(findings, &self.core, self.broker.generation());
+                self.turn(to_do.closed.into_iter().map(|attempt| Event::RecordClosed { attempt }));
+                for attempt in to_do.publish {
+                    if let Some(assignment) = self.core.assignment_of(attempt) {
+                        self.perform(assignment.shard, vec![Effect::Publish(assignment)]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes what came into the inboxes, in order, as one turn.
+    async fn take_entries(&mut self, entries: Vec<(Shard, InboxEntry)>) {
+        let mut events = Vec::new();
+        for (shard, entry) in entries {
+            let Some(owned) = self.shards.get_mut(&shard) else { continue };
+            if entry.id <= owned.seen {
+                continue;
+            }
+            owned.seen = entry.id;
+            owned.consumed(entry.id);
+            self.sweep.heard(&entry.event);
+            match entry.event {
+                InboxEvent::Created { run } => {
+                    if !self.core.holds(run) && self.load(run).await {
+                        events.push(Event::Activated { run });
+                    }
+                }
+                InboxEvent::Resume { run, by } => {
+                    if self.core.holds(run) || self.load(run).await {
+                        events.push(Event::ResumeAsked { run, by });
+                    }
+                }
+                InboxEvent::Cancel { run, by } => events.push(Event::CancelAsked { run, by }),
+                InboxEvent::Finished { worker, reports } => {
+                    events.extend(reports.into_iter().map(|report| Event::Reported { worker, report }));
+                }
+                InboxEvent::Expired { ended } => events.extend(ended.into_iter().map(Event::Expired)),
+                InboxEvent::Revoked { ended } => events.extend(ended.into_iter().map(Event::Revoked)),
+            }
+        }
+        self.turn(events);
+    }
+
+    /// The one place that calls the core.
+    pub(crate) fn turn(&mut self, events: impl IntoIterator<Item = Event>) {
+        let now = self.clock.now();
+        let step = self.core.turn(now, events);
+        if cfg!(debug_assertions) {
+            self.core.check_invariants();
+        }
+        self.distribute(step);
+    }
+
+    fn distribute(&mut self, step: Step) {
+        for (run, decided) in step.facts {
+            let mut settled = decided.settled;
+            if decided.facts.iter().any(|fact| matches!(fact, Fact::Resumed { .. })) {
+                // The store forgot what was settled when the run ended.
+                settled = self.core.succeeded_tasks(run);
+            }
+            if let Some(owned) = self.shards.get_mut(&run.shard()) {
+                owned.decided(run, decided.facts, settled);
+            }
+        }
+        for effect in step.effects {
+            if let Some(owned) = self.shards.get_mut(&effect.shard()) {
+                owned.wants(effect);
+            }
+        }
+    }
+
+    async fn append_ended(&mut self, shard: Shard, result: Result<(), StateError>) {
+        match result {
+            Ok(()) => {
+                let Some(owned) = self.shards.get_mut(&shard) else { return };
+                let effects = owned.appended();
+                self.perform(shard, effects);
+            }
+            Err(StateError::Deposed { .. }) => {
+                warn!(%shard, "another scheduler owns the shard");
+                self.lose(shard);
+            }
+            Err(StateError::Moved { run, found, expected }) => {
+                warn!(%run, found, expected, "the store isn't where it was");
+                let Some(owned) = self.shards.get_mut(&shard) else { return };
+                match owned.reasserted(run, found) {
+                    Some(append) => self.push_append(shard, append, Duration::ZERO),
+                    None => self.reload(shard).await,
+                }
+            }
+            Err(error) => {
+                warn!(%shard, error = &error as &dyn std::error::Error, "an append's outcome is unknown");
+                self.clock.doubt();
+                let Some(owned) = self.shards.get(&shard) else { return };
+                match owned.in_flight() {
+                    Some(append) => self.push_append(shard, append, Duration::from_millis(RETRY_MS)),
+                    None => self.reload(shard).await,
+                }
+            }
+        }
+    }
+
+    /// Starts effects whose facts are safe.
+    fn perform(&mut self, shard: Shard, effects: Vec<Effect>) {
+        let mut outside = VecDeque::new();
+        for effect in effects {
+            match effect {
+                Effect::RunEnded { run, status } => self.run_ended(shard, run, status),
+                Effect::Publish(assignment) => {
+                    self.sweep.published(&assignment, self.clock.now(), self.broker.generation());
+                    outside.push_back(Effect::Publish(assignment));
+                }
+                Effect::Revoke { .. } => outside.push_back(effect),
+            }
+        }
+        let Some(owned) = self.shards.get(&shard).filter(|_| !outside.is_empty()) else { return };
+        let performer = effects::Performer {
+            state: self.state.clone(),
+            broker: self.broker.clone(),
+            artifacts: self.artifacts.clone(),
+            token: owned.token,
+        };
+        let perform = async move {
+            performer.perform(outside).await;
+            Done::Effects
+        };
+        self.work.push_for(shard, perform.boxed());
+    }
+
+    fn run_ended(&mut self, shard: Shard, run: RunId, status: RunStatus) {
+        // A resume may have come in the same turn; then the run isn't over.
+        if self.core.status(run).is_some() {
+            info!(%run, status = status.as_str(), "run ended");
+            self.core.forget(run);
+            if let Some(owned) = self.shards.get_mut(&shard) {
+                owned.heads.remove(&run);
+            }
+        }
+    }
+
+    async fn polled(&mut self, polled: Polled) {
+        self.polling = false;
+        self.next_poll = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
+        for (shard, token, result) in polled.renewed {
+            match result {
+                Ok(Ownership::Owned { new }) if new || !self.shards.contains_key(&shard) => {
+                    self.take_over(shard, token).await;
+                }
+                Ok(Ownership::Owned { .. }) => {}
+                Ok(Ownership::HeldBy(other)) => {
+                    debug!(%shard, ?other, "the shard is another's");
+                    self.lose(shard);
+                }
+                Err(error) => {
+                    warn!(%shard, error = &error as &dyn std::error::Error, "the shard's lease can't be renewed");
+                }
+            }
+        }
+        match polled.clock {
+            Ok(clock) => {
+                if self.clock.look(clock) {
+                    warn!("the store has begun another life");
+                    self.reassert_all().await;
+                }
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the store can't be asked for its time");
+                self.clock.doubt();
+            }
+        }
+        if let Some(pools) = polled.pools
+            && pools != self.pools
+        {
+            self.pools = pools.clone();
+            self.turn([Event::PoolsSeen(pools)]);
+        }
+        if self.clock.is_trusted() {
+            self.begin_expiry();
+        }
+        self.begin_sweep();
+    }
+
+    /// Ends leases that have run out; what ended comes back through the inbox.
+    fn begin_expiry(&mut self) {
+        let owners: Vec<(Shard, OwnerToken)> = self.shards.values().map(|owned| (owned.shard, owned.token)).collect();
+        for (shard, token) in owners {
+            let state = self.state.clone();
+            let expire = async move {
+                if let Err(error) = state.expire(shard, token, INBOX_READ_MAX).await {
+                    debug!(%shard, error = &error as &dyn std::error::Error, "leases can't be looked at");
+                }
+                Done::Effects
+            };
+            self.work.push_for(shard, expire.boxed());
+        }
+    }
+
+    fn begin_sweep(&mut self) {
+        let now = self.clock.now();
+        if let Some(search) = self.sweep.due(now, &self.core, self.broker.generation()) {
+            let (state, broker) = (self.state.clone(), self.broker.clone());
+            self.work.push(async move { Done::Swept(search.look(&*state, &*broker).await) }.boxed());
+        }
+    }
+
+    /// Forgets a shard that is another's, and publishes nothing more for it.
+    pub(crate) fn lose(&mut self, shard: Shard) {
+        if let Some(owned) = self.shards.remove(&shard) {
+            for run in owned.heads.keys() {
+                self.core.forget(*run);
+            }
+            self.work.drop_shard(shard);
+            self.work.stop_reading();
+            self.turn([]);
+        }
+    }
+
+    /// Forgets a shard's runs and replays them: memory and store can't be brought together otherwise.
+    pub(crate) async fn reload(&mut self, shard: Shard) {
+        let Some(token) = self.shards.get(&shard).map(|owned| owned.token) else { return };
+        warn!(%shard, "the shard is replayed");
+        self.take_over(shard, token).await;
+    }
+
+    /// The store may have gone back: says again what it may have forgotten, and reads its inboxes anew.
+    async fn reassert_all(&mut self) {
+        let shards: Vec<Shard> = self.shards.keys().copied().collect();
+        for shard in shards {
+            self.reassert(shard).await;
+        }
+        self.work.stop_reading();
+        self.sweep.republish_all();
+    }
+
+    async fn reassert(&mut self, shard: Shard) {
+        let Some(owned) = self.shards.get_mut(&shard) else { return };
+        owned.seen = InboxId::default();
+        let (token, runs) = (owned.token, owned.recent_runs());
+        let ttl = Duration::from_millis(SHARD_LEASE_MS);
+        match self.state.own(shard, token, ttl).await {
+            Ok(Ownership::Owned { .. }) => {}
+            Ok(Ownership::HeldBy(_)) => return self.lose(shard),
+            // The next append finds out.
+            Err(_) => return,
+        }
+        for run in runs {
+            let Ok(record) = self.state.run(run).await else { return };
+            let found = record.map_or(0, |record| record.head);
+            let Some(owned) = self.shards.get_mut(&shard) else { return };
+            let known = owned.heads.get(&run).copied();
+            if known.is_none_or(|head| found >= head) {
+                continue;
+            }
+            let Some(append) = owned.reassertion(run, found) else {
+                // An append in flight may be all that is missing; otherwise it is refused and the shard replayed.
+                continue;
+            };
+            if let Err(error) = self.state.append(append).await {
+                warn!(%run, error = &error as &dyn std::error::Error, "what was lost can't be written again");
+                return self.reload(shard).await;
+            }
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        // Whoever asked may have gone; that is no fault.
+        match question {
+            Question::View { run, reply } => {
+                let view = self.core.holds(run).then(|| RunView { steps: self.core.steps(run) });
+                drop(reply.send(view));
+            }
+            Question::Explain { run, reply } => {
+                let tasks = self.core.plan(run).map_or(0, |plan| plan.steps.len() as u32);
+                drop(reply.send((0..tasks).map(|task| (task, self.core.explain(run, task))).collect()));
+            }
+        }
+    }
+}
+
+/// What the live workers offer, by pool.
+fn pools_of(workers: &[gristmill_backends::state::WorkerView]) -> BTreeMap<String, PoolSeen> {
+    let mut pools: BTreeMap<String, PoolSeen> = BTreeMap::new();
+    for worker in workers.iter().filter(|worker| !worker.draining) {
+        for pool in &worker.pools {
+            let seen = pools.entry(pool.clone()).or_default();
+            seen.workers += 1;
+            seen.slots += worker.slots;
+        }
+    }
+    pools
+}

@@ -1,0 +1,63 @@
+//! Renewing leases. Training must not starve it, so real workers run it on a thread of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_backends::state::{Renewal, State};
+use gristmill_protocol::WorkerId;
+use gristmill_protocol::limits::{HEARTBEAT_MS, STORE_CALL_MS};
+use tokio::sync::Notify;
+use tracing::warn;
+
+use crate::held::Held;
+
+/// The heartbeat of one worker.
+pub struct Heartbeat {
+    pub(crate) state: Arc<dyn State>,
+    pub(crate) worker: WorkerId,
+    pub(crate) pools: Vec<String>,
+    pub(crate) slots: u32,
+    pub(crate) held: Held,
+    /// Woken to beat at once.
+    pub(crate) now: Arc<Notify>,
+}
+
+impl Heartbeat {
+    /// Beats once; true when the store answered.
+    pub async fn beat(&self) -> bool {
+        let renewal = Renewal {
+            worker: self.worker,
+            pools: self.pools.clone(),
+            slots: self.slots,
+            draining: self.held.is_draining(),
+            held: self.held.leases(),
+        };
+        let timeout = Duration::from_millis(STORE_CALL_MS);
+        match tokio::time::timeout(timeout, self.state.renew(renewal)).await {
+            Ok(Ok(renewed)) => {
+                self.held.stop(&renewed.stop);
+                self.held.saw_store(renewed.clock.store);
+                true
+            }
+            Ok(Err(error)) => {
+                warn!(worker = %self.worker, error = &error as &dyn std::error::Error, "a heartbeat failed");
+                false
+            }
+            Err(_) => {
+                warn!(worker = %self.worker, "a heartbeat had no answer");
+                false
+            }
+        }
+    }
+
+    /// Beats until dropped.
+    pub async fn run(self) {
+        loop {
+            self.beat().await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
+                () = self.now.notified() => {}
+            }
+        }
+    }
+}
