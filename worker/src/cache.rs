@@ -4,7 +4,7 @@
 //! world (names, sizes and times of source files; a champion's digest), and the version of the code that does
 //! it. A hit counts only when all that it names still exists.
 
-use gristmill_backends::state::{State, StateError};
+use gristmill_backends::state::StateError;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::pipeline::Task;
 use gristmill_protocol::{Digest, Failure, wire};
@@ -65,9 +65,7 @@ fn document_key(key: Digest) -> String {
 }
 
 fn exists(context: &TaskContext<'_>, output: &Output) -> bool {
-    let has = |digest: Digest| {
-        matches!(context.wait(context.resources.artifacts.size(digest)), Ok(Some(_)))
-    };
+    let has = |digest: Digest| matches!(context.wait(context.resources.artifacts.size(digest)), Ok(Some(_)));
     if let Output::Scores { path, bytes, modified_ms, .. } = output {
         return crate::tasks::score::file_facts(std::path::Path::new(path)) == Some((*bytes, *modified_ms));
     }

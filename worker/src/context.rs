@@ -72,9 +72,10 @@ impl TaskContext<'_> {
 
     pub(crate) fn dataset(&self, reference: &str) -> Result<gristmill_protocol::output::DatasetRef, Failure> {
         let (output, part) = self.input(reference)?;
-        output.dataset(part.as_deref()).cloned().ok_or_else(|| {
-            Failure::new(ErrorCode::BadPipeline, format!("`{reference}` isn't a dataset"))
-        })
+        output
+            .dataset(part.as_deref())
+            .cloned()
+            .ok_or_else(|| Failure::new(ErrorCode::BadPipeline, format!("`{reference}` isn't a dataset")))
     }
 
     pub(crate) fn put(&self, bytes: Vec<u8>) -> Result<Digest, Failure> {
@@ -142,9 +143,10 @@ impl TaskContext<'_> {
     /// A folder that is removed with all in it when it is dropped.
     pub(crate) fn scratch(&self) -> Result<tempfile::TempDir, Failure> {
         let root = self.resources.artifacts.scratch();
-        tempfile::Builder::new().prefix("task-").tempdir_in(&root).map_err(|error| {
-            crate::failure::io(&error, format!("failed to make a folder in `{}`", root.display()))
-        })
+        tempfile::Builder::new()
+            .prefix("task-")
+            .tempdir_in(&root)
+            .map_err(|error| crate::failure::io(&error, format!("failed to make a folder in `{}`", root.display())))
     }
 }
 

@@ -72,15 +72,16 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
 
 fn run(resources: &Resources, handle: Handle, work: &Work, control: &TaskControl, payload: Payload) -> Outcome {
     let end = decode_inputs(work).and_then(|inputs| {
-        let context =
-            TaskContext { resources, handle, control, run: work.attempt.run, step: &work.step, inputs };
+        let context = TaskContext { resources, handle, control, run: work.attempt.run, step: &work.step, inputs };
         perform(&context, work, payload)
     });
     match end {
         Ok((TaskEnd::Made(output), cached)) => succeeded(wire::encode(&output), cached),
         Ok((TaskEnd::Result(result), cached)) => succeeded(result, cached),
         Ok((TaskEnd::Expanded(expansion), _)) => Outcome::Expanded(expansion),
-        Ok((TaskEnd::Rejected(reason), _)) => Outcome::Rejected { reason: Failure::new(ErrorCode::BadInput, reason).message },
+        Ok((TaskEnd::Rejected(reason), _)) => {
+            Outcome::Rejected { reason: Failure::new(ErrorCode::BadInput, reason).message }
+        }
         Ok((TaskEnd::Stopped, _)) => Outcome::Stopped,
         Err(failure) => {
             warn!(task = work.name, code = %failure.code, message = failure.message, "a task failed");

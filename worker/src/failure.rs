@@ -77,9 +77,7 @@ fn failure(error: &(dyn Error + 'static), otherwise: ErrorCode, hint: Option<Str
     let failure = Failure::new(code_of(error, otherwise), chain(error));
     match hint {
         Some(hint) => failure.with_hint(hint),
-        None if failure.code == ErrorCode::OutOfDisk => {
-            failure.with_hint("free some space, then `gristmill resume`")
-        }
+        None if failure.code == ErrorCode::OutOfDisk => failure.with_hint("free some space, then `gristmill resume`"),
         None => failure,
     }
 }

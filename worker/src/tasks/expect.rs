@@ -81,7 +81,8 @@ fn finish(context: &TaskContext<'_>, conclude: &Conclude, partials: &[PartialRep
     let manifest = load_manifest(context, conclude.dataset.manifest)?;
     let rules = compile(&manifest.schema, &conclude.rules)?;
     let report = rules.conclude(partials).map_err(IntoFailure::into_failure)?;
-    let rows = failing_rows(&report, &manifest.schema, &blobs(context, &manifest)?).map_err(IntoFailure::into_failure)?;
+    let rows =
+        failing_rows(&report, &manifest.schema, &blobs(context, &manifest)?).map_err(IntoFailure::into_failure)?;
     let failing = match rows.is_empty() {
         true => None,
         false => {

@@ -123,10 +123,10 @@ pub(crate) fn gather(
 }
 
 fn store_quarantine(context: &TaskContext<'_>, quarantine: &Quarantine) -> Result<Option<Quarantined>, Failure> {
-    if quarantine.lines == 0 {
+    if quarantine.total == 0 {
         return Ok(None);
     }
     let batch = quarantine.to_batch().map_err(|error| super::internal(error.to_string()))?;
     let bytes = partition::to_bytes(&Quarantine::schema(), &[batch]).map_err(IntoFailure::into_failure)?;
-    Ok(Some(Quarantined { lines: quarantine.lines, table: context.put(bytes)? }))
+    Ok(Some(Quarantined { lines: quarantine.total, table: context.put(bytes)? }))
 }

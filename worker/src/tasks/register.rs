@@ -28,14 +28,8 @@ pub(crate) fn register(context: &TaskContext<'_>, register: &Register) -> Result
         None => Default::default(),
     };
     let algorithm = gristmill_ml::estimators::algorithm_name(&model.training().algorithm).to_owned();
-    let new = NewVersion {
-        model: digest,
-        run: context.run,
-        step: context.step.to_owned(),
-        metrics,
-        evidence,
-        algorithm,
-    };
+    let new =
+        NewVersion { model: digest, run: context.run, step: context.step.to_owned(), metrics, evidence, algorithm };
     let by = format!("step {} of {}", context.step, context.run);
     let clock = context.wait(context.resources.state.clock()).map_err(IntoFailure::into_failure)?;
     let registry = &context.resources.registry;

@@ -37,7 +37,9 @@ pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd,
 
     let mut target = TargetFitter::new(&arrow_schema, &train.target, train.task).map_err(IntoFailure::into_failure)?;
     for blob in &blobs {
-        for batch in PartitionReader::open(blob.clone(), Some(&[train.target.as_str()])).map_err(IntoFailure::into_failure)? {
+        for batch in
+            PartitionReader::open(blob.clone(), Some(&[train.target.as_str()])).map_err(IntoFailure::into_failure)?
+        {
             target.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;
         }
     }
@@ -62,7 +64,8 @@ pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd,
     let features = fitter.finish().map_err(IntoFailure::into_failure)?;
 
     let limit = context.resources.memory_bytes;
-    let mut set = TrainingSetBuilder::new(&features, &target, &train.algorithm, limit).map_err(IntoFailure::into_failure)?;
+    let mut set =
+        TrainingSetBuilder::new(&features, &target, &train.algorithm, limit).map_err(IntoFailure::into_failure)?;
     for blob in &blobs {
         for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
             set.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;

@@ -118,22 +118,17 @@ fn execute(
     let limits = QueryLimits { memory_bytes, spill_folder: scratch.path() };
     let mut rows = 0;
     let partitions = write_partitions(context, scratch.path(), "query", output, |roller| {
-        let mut write_failure = None;
         let result = sql::execute(sql, tables, limits, &mut |batch| {
             rows += batch.num_rows() as u64;
             context.control.progress(rows, None, "rows");
             if context.control.is_stopped() {
-                return Err(SqlError::Stopped);
+                return Err(SqlError::Run { message: "stopped".to_owned() });
             }
-            roller.write(&batch).map_err(|error| {
-                write_failure = Some(IntoFailure::into_failure(error));
-                SqlError::Stopped
-            })
+            roller.write(&batch).map_err(SqlError::Write)
         });
-        match (write_failure, result) {
-            (Some(failure), _) => Err(failure),
-            (None, Err(SqlError::Stopped)) | (None, Ok(())) => Ok(()),
-            (None, Err(error)) => Err(error.into_failure()),
+        match result {
+            Err(_) if context.control.is_stopped() => Ok(()),
+            result => result.map_err(IntoFailure::into_failure),
         }
     })?;
     Ok(if_stopped(context).is_none().then_some(partitions))

@@ -58,8 +58,7 @@ pub(crate) fn validate(
         };
         gates.push(result);
     }
-    let rejected: Vec<String> =
-        gates.iter().filter(|gate| !gate.passed).map(|gate| gate.message.clone()).collect();
+    let rejected: Vec<String> = gates.iter().filter(|gate| !gate.passed).map(|gate| gate.message.clone()).collect();
     let shown = SHOWN.iter().filter_map(|name| evaluation.metrics.get(*name).map(|value| ((*name).to_owned(), *value)));
     let metrics = shown.collect();
     let evidence = Evidence { model: digest, input: dataset, importances: model.importances(), evaluation, gates };
@@ -159,8 +158,9 @@ fn beats(
     };
     let other = load(context, opponent.model)?;
     let Some(theirs) = evaluate(context, &other, blobs)? else { return Ok(None) };
-    let direction = metrics::direction(model.learning(), metric)
-        .map_err(|hint| Failure::new(ErrorCode::BadPipeline, hint.unwrap_or_else(|| format!("`{metric}` isn't a metric"))))?;
+    let direction = metrics::direction(model.learning(), metric).map_err(|hint| {
+        Failure::new(ErrorCode::BadPipeline, hint.unwrap_or_else(|| format!("`{metric}` isn't a metric")))
+    })?;
     let result = match (evaluation.metrics.get(metric), theirs.metrics.get(metric)) {
         (Some(&ours), Some(&theirs)) => GateResult {
             passed: direction.no_worse(ours, theirs),
