@@ -60,14 +60,10 @@ fn a_full_inbox_grants_no_claims_and_takes_reports_still() {
     let run = create(&mut store, 1).expect("there is room");
     assert_eq!(claim(&mut store, attempt(run, 1)), Claimed::Answers(vec![ClaimAnswer::Granted]));
     let cancel = || InboxEvent::Cancel { run, by: "me".to_owned() };
-    while store.inbox(&[(SHARD, InboxId::default())], usize::MAX).len() < INBOX_MAX {
-        for _ in 0..INBOX_MAX / 2 {
-            match store.post(SHARD, cancel(), NOW) {
-                Ok(()) => {}
-                Err(error) => assert!(matches!(error, StateError::TooMany { limit: INBOX_MAX, .. })),
-            }
-        }
+    for _ in 1..INBOX_MAX {
+        store.post(SHARD, cancel(), NOW).expect("there is room");
     }
+    assert!(matches!(store.post(SHARD, cancel(), NOW), Err(StateError::TooMany { limit: INBOX_MAX, .. })));
     assert_eq!(claim(&mut store, attempt(run, 2)), Claimed::Busy);
     assert!(matches!(create(&mut store, 2), Err(StateError::TooMany { .. })));
     assert_eq!(finish(&mut store, attempt(run, 1)), [FinishAnswer::Recorded]);
@@ -121,12 +117,13 @@ fn after_going_back_the_same_calls_lead_to_the_same_place() {
 #[tokio::test]
 async fn a_store_that_went_back_shows_another_life() {
     let shared = Arc::new(SharedMemory::new(store(), NOW));
-    let copy = shared.snapshot();
+    let mut copy = shared.snapshot();
     let run = RunId::derive(Timestamp(1), "default", "run", Some(SHARD));
     let (pipeline, namespace) = ("flights".to_owned(), "default".to_owned());
     let new = NewRun { run, pipeline, namespace, entry: vec![1], idempotency: None };
     shared.create_run(new).await.expect("there is room");
-    shared.restore(MemoryStore { id: StoreId(2), ..copy });
+    copy.id = StoreId(2);
+    shared.restore(copy);
     assert_eq!(shared.run(run).await.expect("readable"), None);
     shared.advance(Duration::from_secs(2));
     let held = vec![HeldLease { attempt: attempt(run, 1), timeout_left_ms: None, progress: None }];
