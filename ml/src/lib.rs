@@ -14,4 +14,6 @@ pub mod features;
 pub mod matrix;
 pub mod metrics;
 pub mod model;
+#[cfg(test)]
+mod samples;
 pub mod target;

@@ -322,6 +322,15 @@ impl FittedFeatures {
         self.data.outputs.iter().map(|output| output.name.clone()).collect()
     }
 
+    /// How many columns of the matrix aren't zero in a row, at the most: of one-hot columns one an input.
+    pub fn filled(&self) -> usize {
+        let filled = |feature: &Feature| match feature {
+            Feature::Numeric { .. } => feature.width(),
+            Feature::Categorical { .. } => 1,
+        };
+        self.data.features.iter().map(filled).sum()
+    }
+
     /// Rows that training saw.
     pub fn rows(&self) -> u64 {
         self.data.rows
