@@ -165,8 +165,8 @@ impl Gram {
     fn scaled(&self, length: impl Fn(usize) -> f64) -> DenseMatrix<f64> {
         let mut matrix = Matrix::zeros(self.lines(), self.means.len(), Layout::Rows);
         for (at, line) in self.root.iter().enumerate() {
-            for column in 0..self.means.len() {
-                let value = line[column] * length(column) * FRAC_1_SQRT_2;
+            for (column, share) in line.iter().enumerate().take(self.means.len()) {
+                let value = share * length(column) * FRAC_1_SQRT_2;
                 matrix.set(2 * at, column, value);
                 matrix.set(2 * at + 1, column, -value);
             }

@@ -33,6 +33,8 @@ const PENALTY_GAP: f64 = 1e-7;
 const TINY_PENALTY: f64 = 1e-9;
 /// Newton steps at the most. Ten are usual; data that classes are apart in would go on for ever.
 const NEWTON_STEPS_MAX: usize = 50;
+/// Halvings of a Newton step at the most: past these it moves nothing.
+const HALVINGS_MAX: usize = 30;
 /// Relative fall of the loss under which Newton's method has arrived.
 const NEWTON_FALL_MIN: f64 = 1e-12;
 /// Smallest weight of a row, so that rows predicted with certainty don't divide by zero.
@@ -78,7 +80,10 @@ impl TryFrom<LinearData> for Linear {
 
     fn try_from(data: LinearData) -> Result<Linear, String> {
         let outputs = data.intercepts.len();
-        if outputs == 0 || (data.link != Link::Softmax && outputs != 1) || data.coefficients.len() % outputs != 0 {
+        if outputs == 0
+            || (data.link != Link::Softmax && outputs != 1)
+            || !data.coefficients.len().is_multiple_of(outputs)
+        {
             return Err(format!("{} coefficients don't make {outputs} outputs", data.coefficients.len()));
         }
         if !data.intercepts.iter().chain(&data.coefficients).all(|number| number.is_finite()) {
@@ -219,12 +224,12 @@ fn newton(set: &TrainingSet, alpha: f64) -> Result<Linear, Failed> {
         let (mut next, mut next_loss) = (step.clone(), loss(&step));
         // A step too far is halved until it doesn't raise the loss.
         let mut halvings = 0;
-        while !(next_loss <= best_loss) && halvings < 30 {
+        while is_worse(next_loss, best_loss) && halvings < HALVINGS_MAX {
             next = next.between(&best);
             next_loss = loss(&next);
             halvings += 1;
         }
-        if !(next_loss <= best_loss) {
+        if is_worse(next_loss, best_loss) {
             break;
         }
         let arrived = best_loss - next_loss <= NEWTON_FALL_MIN * best_loss;
@@ -237,6 +242,11 @@ fn newton(set: &TrainingSet, alpha: f64) -> Result<Linear, Failed> {
     let moved: f64 = best.coefficients.iter().zip(&rows.shifts).map(|(w, shift)| w * shift).sum();
     best.intercepts[0] -= moved;
     Ok(best)
+}
+
+/// Whether a loss is higher than another, or not a number.
+fn is_worse(loss: f64, than: f64) -> bool {
+    loss > than || loss.is_nan()
 }
 
 /// Minimises ‖y - Xw‖² + alpha ‖w‖²; without a penalty it takes the shortest of several solutions.

@@ -78,7 +78,7 @@ fn a_forest_is_the_same_however_its_units_are_spread() {
         let set = training_set(&village, &fitted, &target, &forest).unwrap();
         let all = units(&forest, &target);
         let whole = join(vec![part(&set, &forest, 0..all, 1)], &forest, &target).unwrap();
-        let apart = vec![part(&set, &forest, 2..all, 3), part(&set, &forest, 0..2, 2)];
+        let apart = [part(&set, &forest, 2..all, 3), part(&set, &forest, 0..2, 2)];
         let apart = apart.iter().map(|part| Part::from_bytes(&part.to_bytes()).unwrap()).collect();
         assert_eq!(join(apart, &forest, &target).unwrap(), whole, "{column}");
         let Estimator::Trees(forests) = &whole.estimator else { panic!("a forest has trees") };
@@ -103,7 +103,7 @@ fn parts_that_do_not_make_a_whole_are_refused() {
     };
     assert_eq!(refused(&[0..1, 2..3]), "failed to join the trained parts: unit 1 comes in no part");
     assert_eq!(refused(&[0..2, 1..3]), "failed to join the trained parts: unit 2 comes in two parts");
-    assert_eq!(refused(&[0..2]), "failed to join the trained parts: 2 of 3 units are there");
+    assert_eq!(refused(&[0..1, 1..2]), "failed to join the trained parts: 2 of 3 units are there");
     assert!(Part::from_bytes(b"nonsense").is_err());
 }
 
