@@ -24,4 +24,6 @@ pub mod profile;
 pub mod split;
 pub mod sql;
 pub mod table;
+#[cfg(test)]
+mod samples;
 pub mod target;
