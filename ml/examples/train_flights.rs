@@ -66,7 +66,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let set = builder.finish()?;
     clock.stage("matrix");
 
-    let memory = Memory::estimate(&algorithm, set.rows(), set.columns(), target.outputs());
+    let memory = Memory::estimate(&algorithm, set.rows(), set.columns(), fitted.filled(), target.outputs());
     let stop = AtomicBool::new(false);
     let control = Control { threads, stop: &stop, progress: &|_, _| {} };
     let part = train_units(&set, &algorithm, 7, 0..units(&algorithm, &target), &control)?;

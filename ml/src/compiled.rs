@@ -167,7 +167,7 @@ impl Forest {
 fn walk(tree: &[Node], row: &[f32]) -> f64 {
     let mut node = &tree[0];
     while node.feature != LEAF {
-        let right = !(f64::from(row[node.feature as usize]) <= node.value);
+        let right = f64::from(row[node.feature as usize]) > node.value;
         node = &tree[node.left as usize + usize::from(right)];
     }
     node.value

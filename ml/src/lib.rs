@@ -9,9 +9,21 @@
 pub mod blob;
 mod columns;
 pub mod compiled;
+pub mod dates;
 pub mod estimators;
+pub mod expect;
 pub mod features;
+mod hash;
+pub mod ingest;
 pub mod matrix;
 pub mod metrics;
 pub mod model;
+mod names;
+pub mod partition;
+pub mod profile;
+pub mod split;
+pub mod sql;
+pub mod table;
+#[cfg(test)]
+mod samples;
 pub mod target;

@@ -44,7 +44,7 @@ impl Element for f32 {
 
 impl Element for f64 {
     fn nearest(value: f64) -> f64 {
-        value
+        value.clamp(f64::MIN, f64::MAX)
     }
 }
 

@@ -3,6 +3,9 @@
 //! A model is data only: reading one runs nothing, and a damaged one is refused. Equal training gives equal
 //! bytes, so equal digests.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};

@@ -232,14 +232,14 @@ impl TargetFitter {
             nearest: columns::nearest(column, schema.fields().iter().map(|field| field.name().as_str())),
         })?;
         let kind = kind_of(field.data_type());
-        let fits = match (kind, task) {
-            (None, _) => false,
-            (Some(ColumnType::String), Some(Learning::Regression)) => false,
-            (Some(ColumnType::Float | ColumnType::Timestamp), Some(Learning::Classification)) => false,
-            _ => true,
-        };
+        let unfit = matches!(
+            (kind, task),
+            (None, _)
+                | (Some(ColumnType::String), Some(Learning::Regression))
+                | (Some(ColumnType::Float | ColumnType::Timestamp), Some(Learning::Classification))
+        );
         match kind {
-            Some(kind) if fits => Ok(TargetFitter {
+            Some(kind) if !unfit => Ok(TargetFitter {
                 column: column.to_owned(),
                 kind,
                 task,

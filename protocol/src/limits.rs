@@ -39,6 +39,9 @@ pub const PIPELINE_BYTES_MAX: usize = 256 * 1024;
 pub const PIPELINE_DEPTH_MAX: usize = 64;
 /// Steps of a pipeline. Fan-out is what tasks are for; a graph with more nodes can't be read.
 pub const STEPS_MAX: usize = 1_000;
+/// Operators in one SQL text. Each can nest the query by one level, and what walks it has a finite stack:
+/// 2,000 levels pass in a thread of 2 MiB in a debug build.
+pub const SQL_OPERATORS_MAX: usize = 2_000;
 /// Complaints printed of one file. Past this the first ones explain the rest.
 pub const COMPLAINTS_MAX: usize = 100;
 

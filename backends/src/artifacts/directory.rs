@@ -63,6 +63,7 @@ impl DirectoryArtifacts {
         lock.lock().map_err(failed("lock the folder of an", &lock_path))?;
         let scratch = tmp.join(name);
         fs::create_dir(&scratch).map_err(failed("make the folder of an", &scratch))?;
+        make_fan_out(&objects)?;
         sync_folder(root)?;
         let inner = Inner { objects, scratch, lock_path, _lock: lock, next: AtomicU64::new(0) };
         Ok(DirectoryArtifacts { inner: Arc::new(inner) })
@@ -103,6 +104,18 @@ fn failed(verb: &'static str, path: &Path) -> impl Fn(io::Error) -> ArtifactErro
 
 fn make_folders(path: &Path) -> Result<(), ArtifactError> {
     fs::create_dir_all(path).map_err(failed("make the folder of an", path))
+}
+
+/// Makes all 256 folders of artifacts at once: made one by one, each would cost a put another wait for the disk.
+fn make_fan_out(objects: &Path) -> Result<(), ArtifactError> {
+    let last = objects.join("ff");
+    if last.is_dir() {
+        return Ok(());
+    }
+    for first in 0..=u8::MAX {
+        make_folders(&objects.join(format!("{first:02x}")))?;
+    }
+    sync_folder(objects)
 }
 
 fn open_lock(path: &Path) -> Result<File, ArtifactError> {
@@ -226,13 +239,6 @@ impl Inner {
         file.set_permissions(permissions).map_err(failed_aside("write the"))?;
         file.sync_all().map_err(failed_aside("sync the"))?;
         let path = self.path(digest);
-        if let Some(folder) = path.parent() {
-            match fs::create_dir(folder) {
-                Ok(()) => sync_folder(&self.objects)?,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed("make the folder of an", folder)(error)),
-            }
-        }
         fs::rename(&aside.0, &path).map_err(failed("move into place the", &path))?;
         self.sync_parents(&path)
     }

@@ -11,6 +11,7 @@
 //! which takes less time than waking another thread. With [`Synchronous::Full`] it waits for the disk and runs
 //! on a thread for blocking work, as reads do.
 
+mod checkpoint;
 mod home;
 mod rows;
 mod schema;
@@ -28,6 +29,7 @@ use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, Timestamp, Worker
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Notify;
 
+use self::checkpoint::Checkpoints;
 pub use self::home::OpenError;
 use self::home::{HomeLock, connect, database_path, failed};
 use super::model::{Ageing, KeyUse, RunState, StoreModel, keys_remembered_from, submitted_before};
@@ -80,6 +82,7 @@ struct Inner {
 
 struct Owned {
     model: Mutex<StoreModel>,
+    checkpoints: Checkpoints,
     /// Wakes those who wait for an inbox.
     news: Notify,
     /// Given up last of all.
@@ -144,7 +147,8 @@ impl EmbeddedState {
         for (run, head) in rows::active_heads(&writer).map_err(reading_failed)? {
             model.insert_run(run, head);
         }
-        let owned = Owned { model: Mutex::new(model), news: Notify::new(), _lock: lock };
+        let checkpoints = Checkpoints::start(connect(&path, synchronous, false)?);
+        let owned = Owned { model: Mutex::new(model), checkpoints, news: Notify::new(), _lock: lock };
         let state = EmbeddedState::assemble(path.clone(), synchronous, Box::new(clock), id, writer, Some(owned))?;
         // What was posted and not dealt with when the last owner ended.
         let inner = &state.inner;
@@ -257,17 +261,21 @@ impl Inner {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs `work` in one transaction, written as a whole or not at all.
+    /// Runs `work`, which writes about so many bytes, in one transaction: as a whole or not at all.
     fn transaction<T>(
         &self,
         connection: &mut Connection,
         verb: &'static str,
+        bytes: usize,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, StateError>,
     ) -> Result<T, StateError> {
         // Immediate, because a reader of another process may be writing: to wait at the start is to wait in order.
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed(verb))?;
         let result = work(&transaction)?;
         transaction.commit().map_err(failed(verb))?;
+        if let Some(owned) = &self.owned {
+            owned.checkpoints.written(bytes);
+        }
         Ok(result)
     }
 
@@ -282,7 +290,7 @@ impl Inner {
         let owned = self.owned(VERB)?;
         let mut writer = self.writer();
         let now = self.clock.now();
-        let created = self.transaction(&mut writer.connection, VERB, |transaction| {
+        let created = self.transaction(&mut writer.connection, VERB, new.entry.len(), |transaction| {
             self.check_home(transaction, VERB, new.run.shard())?;
             let submission = new.idempotency.as_ref().map(|(_, submission)| *submission);
             let known = match &new.idempotency {
@@ -347,7 +355,8 @@ impl Inner {
             .filter_map(|place| writer.commands.get(&place).map(|&row| (place, row)))
             .collect();
         if !write.is_empty() || !commands.is_empty() {
-            self.transaction(&mut writer.connection, VERB, |transaction| {
+            let bytes = append.entries.iter().map(|entry| entry.body.len()).sum();
+            self.transaction(&mut writer.connection, VERB, bytes, |transaction| {
                 self.check_home(transaction, VERB, append.shard)?;
                 for entry in write.iter().filter_map(|&place| append.entries.get(place)) {
                     rows::append_entry(transaction, append.id, entry, now).map_err(failed(VERB))?;
@@ -373,7 +382,7 @@ impl Inner {
         const VERB: &str = "post an event";
         let mut writer = self.writer();
         let bytes = wire::encode(event);
-        self.transaction(&mut writer.connection, VERB, |transaction| {
+        self.transaction(&mut writer.connection, VERB, bytes.len(), |transaction| {
             let waiting = rows::commands_waiting(transaction).map_err(failed(VERB))?;
             if waiting >= INBOX_MAX {
                 return Err(StateError::TooMany { what: format!("{waiting} posted events wait"), limit: INBOX_MAX });
@@ -434,7 +443,7 @@ impl Inner {
 
     fn put(&self, key: &str, expected: u64, body: &[u8]) -> Result<u64, StateError> {
         const VERB: &str = "write a document";
-        self.transaction(&mut self.writer().connection, VERB, |transaction| {
+        self.transaction(&mut self.writer().connection, VERB, body.len(), |transaction| {
             check_document(transaction, VERB, key, expected)?;
             let version = rows::meta(transaction, "document").map_err(failed(VERB))? + 1;
             rows::set_meta(transaction, "document", version).map_err(failed(VERB))?;
@@ -445,7 +454,7 @@ impl Inner {
 
     fn delete(&self, key: &str, expected: u64) -> Result<(), StateError> {
         const VERB: &str = "remove a document";
-        self.transaction(&mut self.writer().connection, VERB, |transaction| {
+        self.transaction(&mut self.writer().connection, VERB, 0, |transaction| {
             check_document(transaction, VERB, key, expected)?;
             rows::delete_document(transaction, key).map_err(failed(VERB))
         })
@@ -454,7 +463,7 @@ impl Inner {
     fn log_append(&self, log: &str, position: u64, token: u64, body: &[u8]) -> Result<(), StateError> {
         const VERB: &str = "append to a log";
         let now = self.clock.now();
-        self.transaction(&mut self.writer().connection, VERB, |transaction| {
+        self.transaction(&mut self.writer().connection, VERB, body.len(), |transaction| {
             if rows::log_token(transaction, log, position).map_err(failed(VERB))? == Some(token) {
                 return Ok(());
             }

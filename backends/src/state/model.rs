@@ -2,7 +2,7 @@
 //!
 //! The embedded store and the simulator are built on it and other stores are compared with it, so what is
 //! decided here is what a verb means. It holds what a shard needs to decide: who owns it, its inbox, where
-//! its journals end, which attempts are leased and which tasks are settled ([`leases`] has the rules of
+//! its journals end, which attempts are leased and which tasks are settled (`leases.rs` has the rules of
 //! attempts). Bodies of journals, documents and logs are elsewhere: a store that keeps them on a disk checks
 //! an append here, commits it there, and only then applies it here.
 //!

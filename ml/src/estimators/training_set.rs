@@ -1,5 +1,6 @@
-//! The training rows in the shape that the algorithm reads: columns for trees, rows for logistic
-//! regression, and sums of products for least squares, which need no row a second time.
+//! The training rows in the shape that the algorithm reads: columns for trees, sparse rows for logistic
+//! regression (dense ones for more than two classes), and sums of products for least squares, which need no
+//! row a second time.
 //!
 //! How much memory training takes is estimated from sizes before the first row is read, so a table that is
 //! too large is an error with numbers in it, not a killed process.
@@ -8,7 +9,7 @@ use arrow::array::RecordBatch;
 use gristmill_protocol::pipeline::Algorithm;
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
-use super::gram::{Gram, GramBuilder};
+use super::gram::{self, Gram, GramBuilder};
 use super::{TrainError, check};
 use crate::features::FittedFeatures;
 use crate::matrix::{Layout, Matrix, TooLarge};
@@ -21,9 +22,47 @@ pub(super) enum Labels {
     Values(Vec<f64>),
 }
 
+/// Rows by their values other than zero, after each column's shift was subtracted.
+pub(super) struct SparseRows {
+    /// See [`super::gram::shifts`].
+    pub shifts: Vec<f64>,
+    /// 0 or 1 for each row.
+    pub classes: Vec<u8>,
+    /// Where each row ends.
+    ends: Vec<usize>,
+    columns: Vec<u32>,
+    values: Vec<f64>,
+}
+
+impl SparseRows {
+    pub fn count(&self) -> usize {
+        self.classes.len()
+    }
+
+    /// The columns and values of a row, by rising column.
+    pub fn row(&self, row: usize) -> impl Iterator<Item = (usize, f64)> {
+        let range = if row == 0 { 0 } else { self.ends[row - 1] }..self.ends[row];
+        self.columns[range.clone()].iter().map(|&column| column as usize).zip(self.values[range].iter().copied())
+    }
+
+    fn push(&mut self, rows: &Matrix<f64>, classes: impl Iterator<Item = u8>) {
+        for (row, class) in classes.enumerate() {
+            for ((value, shift), column) in rows.row(row).iter().zip(&self.shifts).zip(0..) {
+                if value - shift != 0.0 {
+                    self.columns.push(column);
+                    self.values.push(value - shift);
+                }
+            }
+            self.ends.push(self.columns.len());
+            self.classes.push(class);
+        }
+    }
+}
+
 enum Design {
     Columns(DenseMatrix<f32>, Labels),
     Rows(DenseMatrix<f64>, Vec<u8>),
+    Sparse(SparseRows),
     Products(Gram),
 }
 
@@ -53,14 +92,25 @@ impl TrainingSet {
     pub(super) fn columns_and_labels(&self) -> (&DenseMatrix<f32>, &Labels) {
         match &self.design {
             Design::Columns(x, labels) => (x, labels),
-            Design::Rows(..) | Design::Products(_) => unreachable!("trees are trained on the set built for them"),
+            Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+                unreachable!("trees are trained on the set built for them")
+            }
         }
     }
 
     pub(super) fn rows_and_classes(&self) -> (&DenseMatrix<f64>, &Vec<u8>) {
         match &self.design {
             Design::Rows(x, classes) => (x, classes),
-            Design::Columns(..) | Design::Products(_) => {
+            Design::Columns(..) | Design::Sparse(_) | Design::Products(_) => {
+                unreachable!("multinomial regression is trained on the set built for it")
+            }
+        }
+    }
+
+    pub(super) fn sparse_rows(&self) -> &SparseRows {
+        match &self.design {
+            Design::Sparse(rows) => rows,
+            Design::Columns(..) | Design::Rows(..) | Design::Products(_) => {
                 unreachable!("logistic regression is trained on the set built for it")
             }
         }
@@ -69,7 +119,7 @@ impl TrainingSet {
     pub(super) fn products(&self) -> &Gram {
         match &self.design {
             Design::Products(gram) => gram,
-            Design::Columns(..) | Design::Rows(..) => {
+            Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) => {
                 unreachable!("least squares are trained on the set built for them")
             }
         }
@@ -85,7 +135,8 @@ pub struct Memory {
 
 impl Memory {
     /// An estimate from sizes: what smartcore 0.7.0 allocates for `rows` × `columns`, and our own matrix.
-    pub fn estimate(algorithm: &Algorithm, rows: usize, columns: usize, outputs: usize) -> Memory {
+    /// `filled` is how many values of a row are other than zero at the most.
+    pub fn estimate(algorithm: &Algorithm, rows: usize, columns: usize, filled: usize, outputs: usize) -> Memory {
         let (n, p, k) = (rows as u64, columns as u64, outputs as u64);
         match algorithm {
             // Ours: four bytes a cell. A thread's: the order of each column (eight bytes a cell) and the rows
@@ -94,6 +145,10 @@ impl Memory {
                 Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 52 / 10 + n * 50 }
             }
             Algorithm::DecisionTree(_) => Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 4 + n * 50 },
+            // Twelve bytes a value (and as much again while the lists grow), and the square problem.
+            Algorithm::LogisticRegression(_) if outputs == 1 => {
+                Memory { set: n * (filled as u64 * 24 + 9), thread: (p + 1) * (p + 1) * 8 * 12 }
+            }
             // The matrix, an index a row, and the twenty vectors that L-BFGS remembers.
             Algorithm::LogisticRegression(_) => Memory { set: n * p * 8 + n, thread: n * 10 + p * k * 8 * 24 },
             // Sums of products, and smartcore's copies of the square problem.
@@ -114,6 +169,7 @@ impl Memory {
 enum Building {
     Columns(Matrix<f32>, Labels),
     Rows(Matrix<f64>, Vec<u8>),
+    Sparse(SparseRows),
     Products(GramBuilder),
 }
 
@@ -136,7 +192,7 @@ impl<'a> TrainingSetBuilder<'a> {
     ) -> Result<TrainingSetBuilder<'a>, TrainError> {
         check(algorithm, target)?;
         let (rows, columns) = (features.rows() as usize, features.outputs().len());
-        let memory = Memory::estimate(algorithm, rows, columns, target.outputs());
+        let memory = Memory::estimate(algorithm, rows, columns, features.filled(), target.outputs());
         if memory.threads_within(memory_limit, 1).is_none() {
             let needed_bytes = memory.set + memory.thread;
             return Err(TooLarge { rows, columns, needed_bytes, limit_bytes: memory_limit }.into());
@@ -150,6 +206,13 @@ impl<'a> TrainingSetBuilder<'a> {
                 Matrix::zeros(rows, columns, Layout::Columns),
                 Labels::Values(Vec::with_capacity(rows)),
             ),
+            (Algorithm::LogisticRegression(_), _) if target.outputs() == 1 => Building::Sparse(SparseRows {
+                shifts: gram::shifts(features.outputs()),
+                classes: Vec::with_capacity(rows),
+                ends: Vec::with_capacity(rows),
+                columns: Vec::new(),
+                values: Vec::new(),
+            }),
             (Algorithm::LogisticRegression(_), _) => {
                 Building::Rows(Matrix::zeros(rows, columns, Layout::Rows), Vec::with_capacity(rows))
             }
@@ -178,6 +241,11 @@ impl<'a> TrainingSetBuilder<'a> {
                 self.features.transform(batch, matrix, self.filled)?;
                 classes.extend(values.iter().map(|&value| value as u8));
             }
+            Building::Sparse(sparse) => {
+                let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
+                self.features.transform(batch, &mut rows, 0)?;
+                sparse.push(&rows, values.iter().map(|&value| value as u8));
+            }
             Building::Products(gram) => {
                 let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
                 self.features.transform(batch, &mut rows, 0)?;
@@ -195,6 +263,7 @@ impl<'a> TrainingSetBuilder<'a> {
         }
         let design = match self.building {
             Building::Columns(matrix, labels) => Design::Columns(matrix.into_dense(), labels),
+            Building::Sparse(rows) => Design::Sparse(rows),
             Building::Rows(matrix, classes) => Design::Rows(matrix.into_dense(), classes),
             Building::Products(gram) => Design::Products(gram.finish()),
         };

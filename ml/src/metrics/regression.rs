@@ -28,7 +28,7 @@ pub(super) fn metrics(predicted: &[f64], actual: &[f64]) -> Vec<(&'static str, f
 
 fn median(values: &mut [f64]) -> f64 {
     let middle = values.len() / 2;
-    let even = values.len() % 2 == 0;
+    let even = values.len().is_multiple_of(2);
     let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
     let upper = *upper;
     if even { (below.iter().copied().fold(0.0, f64::max) + upper) / 2.0 } else { upper }

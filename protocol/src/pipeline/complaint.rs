@@ -43,9 +43,46 @@ pub struct Complaint {
     pub message: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
-    /// The whole offending line.
+    /// The offending line, or the part of it around the place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub excerpt: Option<String>,
+    pub excerpt: Option<Excerpt>,
+}
+
+/// A line to show under a complaint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excerpt {
+    pub text: String,
+    /// Characters of the text before the place.
+    pub before: u32,
+}
+
+impl Excerpt {
+    /// The line around one of its bytes. It is cut here and not when it is shown: a file can be one line,
+    /// and every complaint about it keeps its own.
+    pub fn new(line: &str, at: usize) -> Excerpt {
+        // Control characters could move the cursor of the terminal that shows them.
+        let clean = |character: char| if character.is_control() && character != '\t' { '\u{fffd}' } else { character };
+        let at = line.floor_char_boundary(at.min(line.len()));
+        let back = |count: usize| line[..at].char_indices().rev().nth(count - 1).map_or(0, |(byte, _)| byte);
+        let is_short = line.chars().take(EXCERPT_CHARS_MAX + 1).count() <= EXCERPT_CHARS_MAX;
+        // A place near the start is shown with all that stands before it.
+        let start = match back(EXCERPT_CHARS_MAX - EXCERPT_CHARS_AFTER) {
+            _ if is_short => 0,
+            0 => 0,
+            _ => back(EXCERPT_CHARS_BEFORE),
+        };
+        let mut text = String::new();
+        if start > 0 {
+            text.push('…');
+        }
+        let mut characters = line[start..].chars();
+        text.extend(characters.by_ref().take(EXCERPT_CHARS_MAX).map(clean));
+        if characters.next().is_some() {
+            text.push('…');
+        }
+        let before = line[start..at].chars().count() + usize::from(start > 0);
+        Excerpt { text, before: u32::try_from(before).unwrap_or(0) }
+    }
 }
 
 impl Complaint {
@@ -93,6 +130,16 @@ impl Complaint {
 const EXCERPT_CHARS_MAX: usize = 120;
 /// Characters before the place that stay visible in a line that is cut.
 const EXCERPT_CHARS_BEFORE: usize = 60;
+/// Characters after it that should.
+const EXCERPT_CHARS_AFTER: usize = 30;
+/// Complaints after which no more nearest names are looked for: looking takes time, and only
+/// [`COMPLAINTS_MAX`] are shown.
+const HINTS_MAX: usize = 2 * COMPLAINTS_MAX;
+
+/// Whether a hint for one more complaint is worth looking for.
+pub(super) fn wants_hint(complaints: &[Complaint]) -> bool {
+    complaints.len() < HINTS_MAX
+}
 
 impl fmt::Display for Complaint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -105,7 +152,7 @@ impl fmt::Display for Complaint {
         let number = self.line.to_string();
         let margin = " ".repeat(if self.line == 0 { 2 } else { number.len() });
         if let Some(excerpt) = &self.excerpt {
-            let (shown, before) = cut_line(excerpt, self.column as usize);
+            let (shown, before) = (&excerpt.text, excerpt.before as usize);
             writeln!(f, "{margin} |")?;
             writeln!(f, "{number} | {shown}")?;
             // Tabs are repeated, so that the marks stand under what they mean however wide a tab is.
@@ -120,19 +167,6 @@ impl fmt::Display for Complaint {
         }
         Ok(())
     }
-}
-
-/// The part of a line to show, and the number of its characters before the place.
-fn cut_line(line: &str, column: usize) -> (String, usize) {
-    // Control characters could move the cursor of the terminal that shows them.
-    let clean = |character: char| if character.is_control() && character != '\t' { '\u{fffd}' } else { character };
-    let before = column.saturating_sub(1);
-    if line.chars().count() <= EXCERPT_CHARS_MAX {
-        return (line.chars().map(clean).collect(), before);
-    }
-    let skipped = before.saturating_sub(EXCERPT_CHARS_BEFORE);
-    let shown: String = line.chars().skip(skipped).take(EXCERPT_CHARS_MAX).map(clean).collect();
-    if skipped == 0 { (format!("{shown}…"), before) } else { (format!("…{shown}…"), before - skipped + 1) }
 }
 
 /// All complaints about one file, by position.
@@ -210,7 +244,7 @@ mod tests {
             line,
             column,
             length,
-            excerpt: Some(excerpt.to_owned()),
+            excerpt: Some(Excerpt::new(excerpt, column as usize - 1)),
             ..Complaint::elsewhere("pipeline.yaml", "unknown key `algoritm` in step `model`")
         }
     }

@@ -45,7 +45,7 @@ pub fn parse(text: &str) -> Result<u64, DurationError> {
 
 /// Writes milliseconds in the largest unit that holds them as a whole number; [`parse`] reads it back.
 pub fn format(ms: u64) -> String {
-    let (unit, unit_ms) = UNITS.iter().find(|(_, unit_ms)| ms > 0 && ms % unit_ms == 0).unwrap_or(&("ms", 1));
+    let (unit, unit_ms) = UNITS.iter().find(|(_, unit_ms)| ms > 0 && ms.is_multiple_of(*unit_ms)).unwrap_or(&("ms", 1));
     format!("{}{unit}", ms / unit_ms)
 }
 

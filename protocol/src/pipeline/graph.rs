@@ -59,20 +59,15 @@ fn shortest_circle(steps: &[StepInfo<'_>], start: usize) -> Option<Vec<usize>> {
 pub(super) fn order(steps: &[StepInfo<'_>]) -> Vec<usize> {
     let mut waits_for: Vec<HashSet<usize>> =
         steps.iter().map(|step| step.references.iter().map(|reference| reference.target).collect()).collect();
-    let mut waiters: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
-    for (step, targets) in waits_for.iter().enumerate() {
-        for target in targets {
-            waiters[*target].push(step);
-        }
-    }
+    let dependents = dependents(steps);
     let mut ready: BinaryHeap<Reverse<usize>> =
         (0..steps.len()).filter(|step| waits_for[*step].is_empty()).map(Reverse).collect();
     let mut order = Vec::with_capacity(steps.len());
     while let Some(Reverse(step)) = ready.pop() {
         order.push(step);
-        for waiter in &waiters[step] {
-            waits_for[*waiter].remove(&step);
-            if waits_for[*waiter].is_empty() {
+        for waiter in &dependents[step] {
+            // A step that mentions another twice is ready once.
+            if waits_for[*waiter].remove(&step) && waits_for[*waiter].is_empty() {
                 ready.push(Reverse(*waiter));
             }
         }
@@ -80,19 +75,27 @@ pub(super) fn order(steps: &[StepInfo<'_>]) -> Vec<usize> {
     order
 }
 
-/// Whether `step` runs only after `target`, directly or through others.
-pub(super) fn waits_for(steps: &[StepInfo<'_>], step: usize, target: usize) -> bool {
-    let mut seen = HashSet::from([step]);
-    let mut stack = vec![step];
+/// For every step those that mention it.
+pub(super) fn dependents(steps: &[StepInfo<'_>]) -> Vec<Vec<usize>> {
+    let mut dependents: Vec<Vec<usize>> = vec![Vec::new(); steps.len()];
+    for (step, info) in steps.iter().enumerate() {
+        for reference in &info.references {
+            dependents[reference.target].push(step);
+        }
+    }
+    dependents
+}
+
+/// The steps that run only after `target`, directly or through others.
+pub(super) fn waiters(dependents: &[Vec<usize>], target: usize) -> HashSet<usize> {
+    let mut seen = HashSet::new();
+    let mut stack = vec![target];
     while let Some(at) = stack.pop() {
-        for reference in &steps[at].references {
-            if reference.target == target {
-                return true;
-            }
-            if seen.insert(reference.target) {
-                stack.push(reference.target);
+        for step in &dependents[at] {
+            if seen.insert(*step) {
+                stack.push(*step);
             }
         }
     }
-    false
+    seen
 }

@@ -3,7 +3,7 @@
 //! Names of steps, parameters, models, aliases, pools and limits share one rule, so that each fits a DNS
 //! label, a metric's label and a key of the store. Names of columns are the data's and are not bound by it.
 
-use crate::limits::NAME_CHARS_MAX;
+use crate::limits::{NAME_CHARS_MAX, STEPS_MAX};
 
 /// The rule as a regular expression, for the JSON Schema. [`is_name`] says the same.
 pub const NAME_PATTERN: &str = "^[a-z][a-z0-9_-]{0,62}$";
@@ -39,7 +39,7 @@ pub fn as_name(text: &str) -> Option<String> {
 ///
 /// Near is an edit distance (with transpositions) of a third of the length, a Jaro-Winkler similarity of
 /// 0.9, which also finds names cut short, or being one word of it (`auc` of `roc_auc`). Of equally near ones
-/// the first wins.
+/// the first wins. No more candidates are looked at than a pipeline may have steps.
 pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // Longer texts are no mistyped names, and the distance takes quadratic time.
     if wrong.is_empty() || wrong.len() > 2 * NAME_CHARS_MAX {
@@ -52,10 +52,13 @@ pub fn nearest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
         length => (length / 3).max(1),
     };
     let mut best: Option<(usize, &str)> = None;
-    for candidate in candidates.into_iter().filter(|candidate| candidate.len() <= 2 * NAME_CHARS_MAX) {
+    let candidates = candidates.into_iter().take(STEPS_MAX);
+    for candidate in candidates.filter(|candidate| candidate.len() <= 2 * NAME_CHARS_MAX) {
         let is_word_of = folded.len() >= 3 && candidate.split(['_', '-', '.']).any(|word| word == folded);
         let distance = match is_word_of {
             true => 1,
+            // The distance is at least the difference in length, and takes long to work out.
+            false if folded.len().abs_diff(candidate.len()) > 4 * distance_max => usize::MAX,
             false => strsim::damerau_levenshtein(&folded, &candidate.to_lowercase()),
         };
         let is_near = is_word_of || distance <= distance_max || strsim::jaro_winkler(&folded, candidate) >= 0.9;

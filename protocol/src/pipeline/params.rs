@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use indexmap::IndexMap;
 use serde_json::Value;
 
-use super::complaint::Complaint;
+use super::complaint::{Complaint, wants_hint};
 use super::names::{is_name, suggest};
 use super::source::{self, Edit, Kind, Node, Source, Span, Text};
 use crate::limits::{PARAMETERS_BYTES_MAX, PIPELINE_BYTES_MAX};
@@ -166,9 +166,12 @@ impl Filler<'_, '_> {
         let Kind::String(text) = &node.kind else { return None };
         let written = text.value.clone();
         let whole = written.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).filter(|name| is_name(name));
+        if self.added > SUBSTITUTED_BYTES_MAX {
+            return Some(Kind::Unknown);
+        }
         if let Some(name) = whole {
-            let value = self.value(name, node.span)?;
-            return Some(if self.add(weight(&value), node.span) {
+            let value = self.value(name, || node.span)?;
+            return Some(if self.add(weight(&value), || node.span) {
                 moved(value, node.span).kind
             } else {
                 Kind::Unknown
@@ -197,7 +200,9 @@ impl Filler<'_, '_> {
                 self.complaints.push(complaint.hint("write `$${` for the signs themselves"));
                 return Some(Kind::Unknown);
             };
-            let span = self.source.span_within(node, start, end);
+            // Finding the place takes time that only a complaint that is shown is worth.
+            let (source, is_shown) = (self.source, wants_hint(self.complaints));
+            let span = || if is_shown { source.span_within(node, start, end) } else { node.span };
             let from = value.len();
             match self.value(name, span).map(|node| node.kind) {
                 Some(Kind::String(text)) => value.push_str(&text.value),
@@ -206,7 +211,7 @@ impl Filler<'_, '_> {
                 Some(Kind::Float(number)) => value.push_str(&number.to_string()),
                 Some(Kind::Sequence(_) | Kind::Mapping(_)) => {
                     let message = format!("parameter `{name}` is no text and no number, and can't stand inside a text");
-                    self.complaints.push(self.source.complain(span, message));
+                    self.complaints.push(self.source.complain(span(), message));
                     is_known = false;
                 }
                 Some(Kind::Null | Kind::Unknown) | None => is_known = false,
@@ -223,19 +228,22 @@ impl Filler<'_, '_> {
     }
 
     /// The value of a parameter that is used at `span`.
-    fn value(&mut self, name: &str, span: Span) -> Option<Node> {
+    fn value(&mut self, name: &str, span: impl FnOnce() -> Span) -> Option<Node> {
         self.used.insert(name.to_owned());
         if let Some(node) = self.values.get(name) {
             return Some(node.clone());
         }
-        let hint = suggest(name, "the pipeline has", self.values.keys().map(String::as_str))
+        let span = span();
+        let hint = wants_hint(self.complaints)
+            .then(|| suggest(name, "the pipeline has", self.values.keys().map(String::as_str)))
+            .flatten()
             .unwrap_or_else(|| format!("declare it: `params: {{ {name}: ... }}`"));
         self.complaints.push(self.source.complain(span, format!("unknown parameter `{name}`")).hint(hint));
         Some(Node { kind: Kind::Unknown, span })
     }
 
     /// Counts what was put in; says so once when it is too much.
-    fn add(&mut self, bytes: usize, span: Span) -> bool {
+    fn add(&mut self, bytes: usize, span: impl FnOnce() -> Span) -> bool {
         let before = self.added;
         self.added = before.saturating_add(bytes);
         if self.added <= SUBSTITUTED_BYTES_MAX {
@@ -243,7 +251,7 @@ impl Filler<'_, '_> {
         }
         if before <= SUBSTITUTED_BYTES_MAX {
             let message = format!("the parameters up to here add more than {SUBSTITUTED_BYTES_MAX} bytes to the file");
-            self.complaints.push(self.source.complain(span, message));
+            self.complaints.push(self.source.complain(span(), message));
         }
         false
     }

@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
-use super::complaint::Complaint;
+use super::complaint::{Complaint, wants_hint};
 use super::names::{in_backticks, is_name, nearest};
 use super::schema::KINDS;
 use super::source::{Kind, Node, Source, Span};
 use super::sql;
 use super::task::Need;
+use crate::limits::STEPS_MAX;
 
 /// Kinds whose output is one dataset.
 const DATASET_KINDS: [&str; 3] = ["ingest", "transform", "expect"];
@@ -60,7 +61,8 @@ pub(super) struct Reference {
 /// All steps in the order of the file, with what they mention.
 pub(super) fn resolve<'t>(source: &Source<'_>, root: &'t Node, complaints: &mut Vec<Complaint>) -> Vec<StepInfo<'t>> {
     let mut steps: Vec<StepInfo<'t>> = Vec::new();
-    for entry in root.get("steps").map(Node::entries).unwrap_or_default() {
+    // That there are more is complained about already.
+    for entry in root.get("steps").map(Node::entries).unwrap_or_default().iter().take(STEPS_MAX) {
         let mut kinds = KINDS.into_iter().filter(|kind| entry.value.entry(kind).is_some());
         let kind = match (kinds.next(), kinds.next()) {
             (Some(kind), None) => Some(kind),
@@ -332,6 +334,9 @@ impl<'t> Resolver<'_, 't, '_> {
 
     /// The nearest of those that would do, else the nearest of all steps, else those that would do.
     fn hint(&self, wrong: &str, candidates: &[&str], what: &str) -> Option<String> {
+        if !wants_hint(self.complaints) {
+            return None;
+        }
         if let Some(name) = nearest(wrong, candidates.iter().copied()) {
             return Some(format!("did you mean `{name}`?"));
         }
@@ -344,6 +349,9 @@ impl<'t> Resolver<'_, 't, '_> {
     }
 
     fn hint_for_dataset(&self, from: usize, wrong: &str) -> Option<String> {
+        if !wants_hint(self.complaints) {
+            return None;
+        }
         let others = self.steps.iter().enumerate().filter(|(index, _)| *index != from).map(|(_, step)| step);
         let names = others.clone().filter(|step| is_dataset(step)).map(|step| step.name.to_owned());
         let splits = others.filter(|step| step.kind == Some("split"));

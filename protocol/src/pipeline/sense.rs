@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::complaint::Complaint;
-use super::graph::waits_for;
+use super::complaint::{Complaint, wants_hint};
+use super::graph::{dependents, waiters};
 use super::names::{in_backticks, suggest};
 use super::references::{Reference, StepInfo};
 use super::source::{Kind, Node, Source, Span};
@@ -14,7 +14,8 @@ use super::steps::{CLASSIFICATION_METRICS, REGRESSION_METRICS};
 
 /// Complains about everything that contradicts itself or is left unused.
 pub(super) fn look(source: &Source<'_>, root: &Node, steps: &[StepInfo<'_>], complaints: &mut Vec<Complaint>) {
-    let mut looker = Looker { source, root, steps, complaints };
+    let dependents = dependents(steps);
+    let mut looker = Looker { source, root, steps, dependents: &dependents, complaints };
     for (index, step) in steps.iter().enumerate() {
         match step.kind {
             Some("ingest") => looker.ingest(step),
@@ -71,6 +72,8 @@ struct Looker<'l, 't, 'a> {
     source: &'l Source<'a>,
     root: &'t Node,
     steps: &'l [StepInfo<'t>],
+    /// For every step those that mention it.
+    dependents: &'l [Vec<usize>],
     complaints: &'l mut Vec<Complaint>,
 }
 
@@ -377,12 +380,16 @@ impl Looker<'_, '_, '_> {
         if step.param("evidence").is_some_and(|node| node.kind != Kind::Null) {
             return;
         }
-        let validation = (0..self.steps.len()).find(|other| {
-            let other = &self.steps[*other];
-            other.kind == Some("validate") && other.target("model").is_some_and(|judged| judged.target == model.target)
-        });
-        if let Some(validation) = validation
-            && !waits_for(self.steps, index, validation)
+        let validations: Vec<usize> = (0..self.steps.len())
+            .filter(|other| {
+                let judged = self.steps[*other].target("model");
+                self.steps[*other].kind == Some("validate")
+                    && judged.is_some_and(|judged| judged.target == model.target)
+            })
+            .collect();
+        let is_judged = validations.iter().any(|validation| waiters(self.dependents, *validation).contains(&index));
+        if let Some(&validation) = validations.first()
+            && !is_judged
         {
             let name = self.steps[validation].name;
             let message = format!("step `{}` registers `{}` without waiting for `{name}`", step.name, model.need.step);
@@ -414,9 +421,12 @@ impl Looker<'_, '_, '_> {
 
     fn limits_of(&mut self, step: &StepInfo<'_>) {
         let declared = self.root.get("limits").map(Node::entries).unwrap_or_default();
+        let names: HashSet<&str> = declared.iter().map(|entry| entry.key.as_str()).collect();
         for node in step.body.get("limits").map(Node::items).unwrap_or_default() {
             let Some(name) = node.as_str() else { continue };
-            if !declared.iter().any(|entry| entry.key == name) {
+            if !names.contains(name) {
+                let wants = wants_hint(self.complaints);
+                let declared = if wants { declared } else { &[] };
                 let hint = suggest(name, "the pipeline's limits", declared.iter().map(|entry| entry.key.as_str()))
                     .unwrap_or_else(|| format!("declare it: `limits: {{ {name}: 4 }}`"));
                 self.error(node.span, format!("unknown limit `{name}`"), hint);
@@ -443,17 +453,22 @@ impl Looker<'_, '_, '_> {
     /// An `expect` whose verdict is bypassed: others take the same input without waiting for it.
     fn unused_checks(&mut self) {
         let steps = self.steps;
+        // One check that is passed by is enough to say of a step.
+        let mut warned = HashSet::new();
         for (index, check) in steps.iter().enumerate().filter(|(_, step)| step.kind == Some("expect")) {
             let Some(checked) = check.target("input") else { continue };
             if !can_reject(check) {
                 continue;
             }
+            let waiting = waiters(self.dependents, index);
             for (other, step) in steps.iter().enumerate() {
-                if other == index || step.kind == Some("expect") || waits_for(steps, other, index) {
+                if other == index || step.kind == Some("expect") || waiting.contains(&other) {
                     continue;
                 }
                 let bypass = step.references.iter().find(|reference| reference.need == checked.need);
-                if let Some(bypass) = bypass {
+                if let Some(bypass) = bypass
+                    && warned.insert(other)
+                {
                     let taken = need_name(bypass);
                     let message = format!(
                         "step `{}` takes `{taken}` without waiting for `{}`, which checks it",
@@ -484,14 +499,14 @@ impl Looker<'_, '_, '_> {
     }
 
     fn unused_limits(&mut self) {
-        let used: Vec<&str> = self
+        let used: HashSet<&str> = self
             .steps
             .iter()
             .flat_map(|step| step.body.get("limits").map(Node::items).unwrap_or_default())
             .filter_map(Node::as_str)
             .collect();
         for entry in self.root.get("limits").map(Node::entries).unwrap_or_default() {
-            if !used.contains(&entry.key.as_str()) {
+            if !used.contains(entry.key.as_str()) {
                 let message = format!("limit `{}` is never used", entry.key);
                 self.warn(
                     entry.key_span,

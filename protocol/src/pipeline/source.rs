@@ -5,12 +5,12 @@
 //! no scalars, `.nan` and `.inf`. Aliases are followed within a bound on what they expand to. The tree knows
 //! nothing of pipelines.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 use serde_json::Value;
 
-use super::complaint::{Complaint, Complaints, Level};
+use super::complaint::{Complaint, Complaints, Excerpt, Level};
 use crate::limits::{PIPELINE_BYTES_MAX, PIPELINE_DEPTH_MAX};
 
 /// What aliases may expand to, in nodes and bytes of text: a file made of nothing but aliases must not
@@ -177,6 +177,8 @@ pub struct Source<'a> {
     pub file: &'a str,
     pub text: &'a str,
     line_starts: Vec<usize>,
+    /// Bytes at which characters start; empty when each is one byte.
+    characters: Vec<usize>,
 }
 
 /// The text of a file's bytes; a complaint with its place when they are not UTF-8.
@@ -186,10 +188,11 @@ pub fn text_of<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, Complaints> {
         let line_start = valid.rfind('\n').map_or(0, |newline| newline + 1);
         let line_bytes = bytes[line_start..].split(|byte| *byte == b'\n').next().unwrap_or_default();
         let found = bytes[error.valid_up_to()];
+        let column = small(valid[line_start..].chars().count() + 1);
         Complaint {
             line: small(valid.matches('\n').count() + 1),
-            column: small(valid[line_start..].chars().count() + 1),
-            excerpt: Some(String::from_utf8_lossy(line_bytes).trim_end().to_owned()),
+            column,
+            excerpt: Some(Excerpt::new(String::from_utf8_lossy(line_bytes).trim_end(), valid.len() - line_start)),
             ..Complaint::elsewhere(file, format!("expected text in UTF-8, found the byte 0x{found:02x}"))
         }
         .hint("save the file as UTF-8")
@@ -202,7 +205,11 @@ impl<'a> Source<'a> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut line_starts = vec![0];
         line_starts.extend(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(index, _)| index + 1));
-        Source { file, text, line_starts }
+        let characters = match text.is_ascii() {
+            true => Vec::new(),
+            false => text.char_indices().map(|(byte, _)| byte).collect(),
+        };
+        Source { file, text, line_starts, characters }
     }
 
     /// The span of these bytes.
@@ -210,8 +217,22 @@ impl<'a> Source<'a> {
         let start = self.text.floor_char_boundary(start.min(self.text.len()));
         let end = self.text.ceil_char_boundary(end.clamp(start, self.text.len()));
         let index = self.line_starts.partition_point(|line_start| *line_start <= start) - 1;
-        let column = self.text[self.line_starts[index]..start].chars().count() + 1;
+        let column = self.character(start) - self.character(self.line_starts[index]) + 1;
         Span { line: small(index + 1), column: small(column), start, end }
+    }
+
+    /// The number of the character that starts at a byte.
+    fn character(&self, byte: usize) -> usize {
+        if self.characters.is_empty() { byte } else { self.characters.partition_point(|start| *start < byte) }
+    }
+
+    /// The byte at which a character starts, by its number.
+    fn byte(&self, character: usize) -> usize {
+        if self.characters.is_empty() {
+            character
+        } else {
+            self.characters.get(character).copied().unwrap_or(self.text.len())
+        }
     }
 
     /// The line of that number, from 1.
@@ -234,7 +255,7 @@ impl<'a> Source<'a> {
             length: small(meant.chars().count().max(1)),
             message: message.into(),
             hint: None,
-            excerpt: Some(excerpt.trim_end().to_owned()),
+            excerpt: Some(Excerpt::new(excerpt.trim_end(), span.start - self.line_starts[span.line as usize - 1])),
         }
     }
 
@@ -355,8 +376,6 @@ struct Measured {
 
 struct Builder<'s, 'a> {
     source: &'s Source<'a>,
-    /// Bytes at which characters start; the scanner counts in characters. Empty when they are the same.
-    bytes: Vec<usize>,
     open: Vec<Open>,
     anchors: HashMap<usize, Measured>,
     expanded: usize,
@@ -366,20 +385,7 @@ struct Builder<'s, 'a> {
 
 impl<'s, 'a> Builder<'s, 'a> {
     fn new(source: &'s Source<'a>) -> Builder<'s, 'a> {
-        let bytes = if source.text.is_ascii() {
-            Vec::new()
-        } else {
-            source.text.char_indices().map(|(byte, _)| byte).collect()
-        };
-        Builder {
-            source,
-            bytes,
-            open: Vec::new(),
-            anchors: HashMap::new(),
-            expanded: 0,
-            root: None,
-            complaints: Vec::new(),
-        }
+        Builder { source, open: Vec::new(), anchors: HashMap::new(), expanded: 0, root: None, complaints: Vec::new() }
     }
 
     fn build(mut self) -> Result<Tree, Complaint> {
@@ -387,7 +393,7 @@ impl<'s, 'a> Builder<'s, 'a> {
         let mut documents = 0;
         for event in Parser::new_from_str(source.text) {
             let (event, span) = event.map_err(|error| self.broken(error.info(), error.marker().index()))?;
-            let (start, end) = (self.byte(span.start.index()), self.byte(span.end.index()));
+            let (start, end) = (source.byte(span.start.index()), source.byte(span.end.index()));
             let span = source.span(start, end);
             match event {
                 Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -435,13 +441,9 @@ impl<'s, 'a> Builder<'s, 'a> {
         }
     }
 
-    fn byte(&self, index: usize) -> usize {
-        if self.bytes.is_empty() { index } else { self.bytes.get(index).copied().unwrap_or(self.source.text.len()) }
-    }
-
     /// The one complaint about a text that is no YAML.
     fn broken(&self, info: &str, index: usize) -> Complaint {
-        let start = self.byte(index);
+        let start = self.source.byte(index);
         let span = self.source.span(start, start + 1);
         let line = self.source.line(span.line);
         let indent: &str = &line[..line.len() - line.trim_start().len()];
@@ -576,24 +578,30 @@ impl<'s, 'a> Builder<'s, 'a> {
 
     /// The first of each key; the others are complained about.
     fn without_duplicates(&mut self, entries: Vec<Entry>) -> Vec<Entry> {
-        let mut seen = HashSet::new();
-        let repeated: Vec<usize> =
-            (0..entries.len()).filter(|index| !seen.insert(entries[*index].key.as_str())).collect();
-        if repeated.is_empty() {
+        let mut first_lines: HashMap<&str, u32> = HashMap::new();
+        let mut known = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            match first_lines.get(entry.key.as_str()) {
+                Some(first) => {
+                    let complaint = self.source.complain(entry.key_span, format!("key `{}` is given twice", entry.key));
+                    self.complaints.push(complaint.hint(format!("it stands in line {first} already")));
+                }
+                None => {
+                    first_lines.insert(&entry.key, entry.key_span.line);
+                }
+            }
+            known.push(first_lines.len());
+        }
+        if first_lines.len() == entries.len() {
             return entries;
         }
-        for index in &repeated {
-            let entry = &entries[*index];
-            let first = entries.iter().find(|other| other.key == entry.key).map_or(0, |first| first.key_span.line);
-            let message = format!("key `{}` is given twice", entry.key);
-            let complaint = self.source.complain(entry.key_span, message);
-            self.complaints.push(complaint.hint(format!("it stands in line {first} already")));
-        }
-        let mut index = 0;
+        // An entry was the first of its key when the count of keys grew with it.
+        let mut counts = known.into_iter();
+        let mut before = 0;
         let mut entries = entries;
         entries.retain(|_| {
-            index += 1;
-            !repeated.contains(&(index - 1))
+            let count = counts.next().unwrap_or(before);
+            std::mem::replace(&mut before, count) < count
         });
         entries
     }

@@ -3,12 +3,16 @@
 //! The parser and the dialect are those that DataFusion takes by default, so what passes here parses there.
 //! Whether columns exist is known when the data is.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{ObjectName, Query, SetExpr, Statement, TableFactor, Visit, Visitor};
 use sqlparser::dialect::GenericDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, Tokenizer};
+
+use crate::limits::{SQL_OPERATORS_MAX, STEPS_MAX};
 
 /// A table that a query names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,15 +43,11 @@ pub(super) fn tables(sql: &str) -> Result<Vec<Table>, SqlError> {
             return Err(SqlError { message: format!("expected one `select`, found {} statements", more.len()), at: 0 });
         }
     };
-    let mut finder = Finder { sql, scopes: Vec::new(), tables: Vec::new() };
-    let ControlFlow::Continue(()) = query.visit(&mut finder);
-    let mut tables: Vec<Table> = Vec::new();
-    for table in finder.tables {
-        if !tables.iter().any(|known| known.parts == table.parts) {
-            tables.push(table);
-        }
+    let mut finder = Finder { sql, scopes: Vec::new(), seen: HashSet::new(), tables: Vec::new() };
+    match query.visit(&mut finder) {
+        ControlFlow::Continue(()) => Ok(finder.tables),
+        ControlFlow::Break(error) => Err(error),
     }
-    Ok(tables)
 }
 
 /// Whether a text is one condition.
@@ -68,7 +68,43 @@ fn parser(sql: &str) -> Result<Parser<'static>, SqlError> {
         at: offset(sql, error.location).unwrap_or(0),
         message: lower_first(&error.message),
     })?;
+    if let Some(token) = tokens.iter().filter(|token| is_operator(&token.token)).nth(SQL_OPERATORS_MAX) {
+        let message = format!("it has more than {SQL_OPERATORS_MAX} operators");
+        return Err(SqlError { message, at: offset(sql, token.span.start).unwrap_or(0) });
+    }
     Ok(Parser::new(&DIALECT).with_tokens_with_locations(tokens))
+}
+
+/// Whether a token can nest a query by one more level. Parentheses are counted by the parser itself.
+fn is_operator(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND
+                | Keyword::OR
+                | Keyword::NOT
+                | Keyword::UNION
+                | Keyword::EXCEPT
+                | Keyword::INTERSECT
+                | Keyword::IS
+                | Keyword::IN
+                | Keyword::LIKE
+                | Keyword::ILIKE
+                | Keyword::BETWEEN
+                | Keyword::COLLATE
+                | Keyword::AT
+        ),
+        Token::EOF
+        | Token::Number(..)
+        | Token::SingleQuotedString(_)
+        | Token::Comma
+        | Token::Whitespace(_)
+        | Token::LParen
+        | Token::RParen
+        | Token::Period
+        | Token::SemiColon => false,
+        _ => true,
+    }
 }
 
 /// The parser writes the place into the message; here they part again.
@@ -133,11 +169,12 @@ struct Scope {
 struct Finder<'q> {
     sql: &'q str,
     scopes: Vec<Scope>,
+    seen: HashSet<Vec<String>>,
     tables: Vec<Table>,
 }
 
 impl Finder<'_> {
-    fn relation(&mut self, name: &ObjectName) {
+    fn relation(&mut self, name: &ObjectName) -> ControlFlow<SqlError> {
         let parts: Vec<_> = name.0.iter().filter_map(|part| part.as_ident()).collect();
         let names: Vec<String> = parts
             .iter()
@@ -146,17 +183,25 @@ impl Finder<'_> {
         if let [single] = names.as_slice() {
             let is_defined = |scope: &Scope| scope.names[..scope.visible].iter().any(|(name, _)| name == single);
             if self.scopes.iter().any(is_defined) {
-                return;
+                return ControlFlow::Continue(());
             }
+        }
+        if !self.seen.insert(names.clone()) {
+            return ControlFlow::Continue(());
         }
         let start = parts.first().and_then(|ident| offset(self.sql, ident.span.start)).unwrap_or(0);
         let end = parts.last().and_then(|ident| offset(self.sql, ident.span.end)).unwrap_or(start);
+        if self.tables.len() == STEPS_MAX {
+            let message = format!("it names more than {STEPS_MAX} tables");
+            return ControlFlow::Break(SqlError { message, at: start });
+        }
         self.tables.push(Table { parts: names, start, end: end.max(start) });
+        ControlFlow::Continue(())
     }
 }
 
 impl Visitor for Finder<'_> {
-    type Break = std::convert::Infallible;
+    type Break = SqlError;
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
         if let Some(outer) = self.scopes.last_mut()
@@ -187,7 +232,7 @@ impl Visitor for Finder<'_> {
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
         // With arguments it is a function that makes a table (`generate_series(1, 9)`), not a table.
         if let TableFactor::Table { name, args: None, .. } = factor {
-            self.relation(name);
+            return self.relation(name);
         }
         ControlFlow::Continue(())
     }

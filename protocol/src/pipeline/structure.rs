@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use super::complaint::Complaint;
+use super::complaint::{Complaint, wants_hint};
 use super::duration;
 use super::names::{NAME_RULE, as_name, in_backticks, is_name, nearest, suggest};
 use super::schema::{KINDS, strict};
@@ -15,6 +15,8 @@ use super::source::{Entry, Kind, Node, Source, Span};
 
 /// Characters of a value that a message repeats.
 const FOUND_CHARS_MAX: usize = 40;
+/// Keys of a mapping among which a misspelt one is looked for.
+const MISSPELT_MAX: usize = 100;
 
 /// Complains about everything in the tree that doesn't have the shape of a pipeline.
 pub(super) fn walk(source: &Source<'_>, root: &Node, complaints: &mut Vec<Complaint>) {
@@ -205,7 +207,7 @@ impl Walker<'_, '_> {
         for required in rules.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
         {
             // A misspelt key is complained about already; its twin isn't missing.
-            let is_misspelt = entries.iter().any(|entry| {
+            let is_misspelt = entries.iter().take(MISSPELT_MAX).any(|entry| {
                 !properties.is_some_and(|known| known.contains_key(&entry.key))
                     && nearest(&entry.key, property_names(rules)) == Some(required)
             });
@@ -249,6 +251,9 @@ impl Walker<'_, '_> {
 
     /// Where an unknown key belongs, or what it was meant to be.
     fn hint_for_key(&self, rules: &Map<String, Value>, entry: &Entry, place: &Place<'_>) -> Option<String> {
+        if !wants_hint(self.complaints) {
+            return None;
+        }
         let keys = place.keys();
         let step = self.resolved(self.schema.pointer("/properties/steps/additionalProperties")?);
         let is_common = |key: &str| {
@@ -309,7 +314,7 @@ impl Walker<'_, '_> {
         if count < least || count > most {
             let expected = match (least, most) {
                 (least, most) if least == most => format!("{least} items"),
-                (least, u64::MAX) if least == 1 => "at least one item".to_owned(),
+                (1, u64::MAX) => "at least one item".to_owned(),
                 (least, u64::MAX) => format!("at least {least} items"),
                 (least, most) => format!("{least} to {most} items"),
             };

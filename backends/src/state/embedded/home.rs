@@ -132,9 +132,18 @@ pub(super) fn opening_failed(verb: &'static str, path: &Path, source: rusqlite::
     let path = path.to_owned();
     match source.sqlite_error_code() {
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            OpenError::Damaged { path, source: Box::new(source) }
+            OpenError::Damaged { path, source: cause(&source) }
         }
-        _ => OpenError::Database { verb, path, source: Box::new(source) },
+        _ => OpenError::Database { verb, path, source: cause(&source) },
+    }
+}
+
+/// What SQLite says, once: its error and that error's source say the same in other words. The number tells
+/// apart the many kinds of `disk I/O error` (sqlite.org/rescode.html).
+fn cause(error: &rusqlite::Error) -> Box<dyn Error + Send + Sync> {
+    match error.sqlite_error() {
+        Some(code) => format!("{error} (SQLite's code {})", code.extended_code).into(),
+        None => error.to_string().into(),
     }
 }
 
@@ -144,6 +153,6 @@ pub(super) fn failed(verb: &'static str) -> impl Fn(rusqlite::Error) -> StateErr
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StateError::Damaged { verb, detail: source.to_string() }
         }
-        _ => StateError::Unavailable { verb, source: Box::new(source) },
+        _ => StateError::Unavailable { verb, source: cause(&source) },
     }
 }

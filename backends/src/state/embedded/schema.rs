@@ -15,6 +15,9 @@ use super::home::{OpenError, opening_failed};
 /// The version that this program writes, and the highest it reads.
 const VERSION: i64 = 1;
 
+/// Pages of the log (64 MiB) at which commits move it themselves, when [`super::checkpoint`] can't keep up.
+const LOG_PAGES_MAX: i64 = 16_384;
+
 /// Marks the file as ours: `GMst`.
 const APPLICATION: i64 = 0x474d_7374;
 
@@ -91,6 +94,7 @@ pub(super) fn prepare(
     }
     connection.pragma_update(None, "journal_mode", "wal").map_err(failed("prepare"))?;
     connection.pragma_update(None, "synchronous", synchronous.pragma()).map_err(failed("prepare"))?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES_MAX).map_err(failed("prepare"))?;
     if version == 0 {
         create(connection).map_err(failed("make the tables of"))?;
     }

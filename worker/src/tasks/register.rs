@@ -1,0 +1,45 @@
+//! Makes a model a version. An effect outside: keyed by run and step, so however often it is done, it is done once.
+
+use gristmill_protocol::output::Output;
+use gristmill_protocol::pipeline::steps::Register;
+use gristmill_protocol::{ErrorCode, Failure};
+use gristmill_registry::NewVersion;
+
+use super::TaskEnd;
+use super::validate::{load, model_of};
+use crate::context::TaskContext;
+use crate::failure::IntoFailure;
+
+/// Makes the version, once the model is known to load.
+pub(crate) fn register(context: &TaskContext<'_>, register: &Register) -> Result<TaskEnd, Failure> {
+    let digest = model_of(context, &register.model)?;
+    let model = load(context, digest)?;
+    let (metrics, evidence) = match &register.evidence {
+        Some(evidence) => match context.input(evidence)?.0 {
+            Output::Evaluation { evaluation, model: measured, metrics } if *measured == digest => {
+                (metrics.clone(), Some(*evaluation))
+            }
+            Output::Evaluation { .. } => {
+                let text = format!("`{evidence}` measured another model than `{}`", register.model);
+                return Err(Failure::new(ErrorCode::BadPipeline, text));
+            }
+            _ => return Err(Failure::new(ErrorCode::BadPipeline, format!("`{evidence}` isn't an evaluation"))),
+        },
+        None => Default::default(),
+    };
+    let algorithm = gristmill_ml::estimators::algorithm_name(&model.training().algorithm).to_owned();
+    let new =
+        NewVersion { model: digest, run: context.run, step: context.step.to_owned(), metrics, evidence, algorithm };
+    let by = format!("step {} of {}", context.step, context.run);
+    let clock = context.wait(context.resources.state.clock()).map_err(IntoFailure::into_failure)?;
+    let registry = &context.resources.registry;
+    let version = context
+        .wait(registry.register(&register.name, new, register.alias.as_deref(), &by, clock.now))
+        .map_err(IntoFailure::into_failure)?;
+    Ok(TaskEnd::Made(Output::Version {
+        name: register.name.clone(),
+        version,
+        model: digest,
+        alias: register.alias.clone(),
+    }))
+}

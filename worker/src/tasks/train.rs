@@ -1,0 +1,94 @@
+//! Trains a model: one pass to fit the features, one to fill the training set, then the algorithm.
+
+use gristmill_ml::estimators::{self, Control, Memory, TrainError, TrainingSetBuilder};
+use gristmill_ml::features::{FeatureFitter, FeaturePlan};
+use gristmill_ml::model::{Model, Training};
+use gristmill_ml::partition::PartitionReader;
+use gristmill_ml::profile::Profiler;
+use gristmill_ml::target::TargetFitter;
+use gristmill_protocol::Failure;
+use gristmill_protocol::output::Output;
+use gristmill_protocol::pipeline::steps::Train;
+
+use super::{TaskEnd, if_stopped};
+use crate::context::TaskContext;
+use crate::datasets::{blobs, load_manifest};
+use crate::failure::IntoFailure;
+
+/// Trains the model.
+pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd, Failure> {
+    let manifest = load_manifest(context, context.dataset(&train.input)?.manifest)?;
+    let blobs = blobs(context, &manifest)?;
+    let columns: Vec<&str> = std::iter::once(train.target.as_str())
+        .chain(train.features.numeric.iter().map(String::as_str))
+        .chain(train.features.categorical.iter().map(String::as_str))
+        .collect();
+    for column in &columns {
+        manifest.schema.column(column).map_err(|error| {
+            let failure = Failure::new(gristmill_protocol::ErrorCode::BadInput, error.to_string());
+            match error.hint() {
+                Some(hint) => failure.with_hint(hint),
+                None => failure,
+            }
+        })?;
+    }
+    let schema = manifest.schema.project(&columns).map_err(|error| super::internal(error.to_string()))?;
+    let arrow_schema = schema.to_arrow();
+
+    let mut target = TargetFitter::new(&arrow_schema, &train.target, train.task).map_err(IntoFailure::into_failure)?;
+    for blob in &blobs {
+        for batch in
+            PartitionReader::open(blob.clone(), Some(&[train.target.as_str()])).map_err(IntoFailure::into_failure)?
+        {
+            target.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;
+        }
+    }
+    let target = target.finish().map_err(IntoFailure::into_failure)?;
+    estimators::check(&train.algorithm, &target).map_err(IntoFailure::into_failure)?;
+
+    let plan = FeaturePlan::new(&train.features, estimators::grows_trees(&train.algorithm), &target)
+        .map_err(IntoFailure::into_failure)?;
+    let mut fitter = FeatureFitter::new(&arrow_schema, plan, &target).map_err(IntoFailure::into_failure)?;
+    let mut profiler = Profiler::new(&schema);
+    for blob in &blobs {
+        if let Some(end) = if_stopped(context) {
+            return Ok(end);
+        }
+        for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
+            let batch = batch.map_err(IntoFailure::into_failure)?;
+            let values = target.values(&batch).map_err(IntoFailure::into_failure)?;
+            fitter.push(&batch, &values).map_err(IntoFailure::into_failure)?;
+            profiler.update(&batch).map_err(|error| super::internal(error.to_string()))?;
+        }
+    }
+    let features = fitter.finish().map_err(IntoFailure::into_failure)?;
+
+    let limit = context.resources.memory_bytes;
+    let mut set =
+        TrainingSetBuilder::new(&features, &target, &train.algorithm, limit).map_err(IntoFailure::into_failure)?;
+    for blob in &blobs {
+        for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
+            set.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;
+        }
+    }
+    let set = set.finish().map_err(IntoFailure::into_failure)?;
+    let memory = Memory::estimate(&train.algorithm, set.rows(), set.columns(), target.outputs());
+    let threads = memory.threads_within(limit, context.resources.threads).unwrap_or(1);
+    let progress = |done: u32, total: u32| context.control.progress(done.into(), Some(total.into()), "parts");
+    let control = Control { threads, stop: context.stop_flag(), progress: &progress };
+    let units = estimators::units(&train.algorithm, &target);
+    let part = match estimators::train_units(&set, &train.algorithm, train.seed, 0..units, &control) {
+        Err(TrainError::Stopped) => return Ok(TaskEnd::Stopped),
+        part => part.map_err(IntoFailure::into_failure)?,
+    };
+    drop(set);
+    let trained = estimators::join(vec![part], &train.algorithm, &target).map_err(IntoFailure::into_failure)?;
+    let training = Training { algorithm: train.algorithm.clone(), seed: train.seed, rows: features.rows() };
+    let rows = features.rows();
+    let reference = serde_json::to_value(profiler.finish()).map_err(|error| super::internal(error.to_string()))?;
+    let model = Model::new(target, features, trained, training, Some(reference)).map_err(IntoFailure::into_failure)?;
+    let bytes = model.to_bytes();
+    let size = bytes.len() as u64;
+    let algorithm = estimators::algorithm_name(&train.algorithm).to_owned();
+    Ok(TaskEnd::Made(Output::Model { model: context.put(bytes)?, bytes: size, rows, algorithm }))
+}
