@@ -8,6 +8,7 @@
 //! sweep.rs     attempts of which nothing is heard
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
+//! history.rs   what a run's journal says to people
 //! work.rs      the futures beside the loop
 //! ```
 //!
@@ -18,6 +19,7 @@
 mod clock;
 mod driver;
 mod effects;
+pub mod history;
 mod shard;
 pub mod submit;
 mod sweep;

@@ -19,6 +19,7 @@
 //! timing.rs      how long a step's tasks take, from its last reports
 //! explain.rs     why a task isn't running
 //! invariants.rs  what always holds
+//! view.rs        what a run looks like to a reader
 //! ```
 
 mod dispatch;
@@ -32,9 +33,11 @@ mod run;
 mod scheduler;
 mod step;
 mod timing;
+mod view;
 
 pub use explain::WaitingOn;
 pub use pool::PoolSeen;
 pub use run::{StepView, TaskState};
 pub use scheduler::{Event, ReplayError, Scheduler};
 pub use step::{Effect, Step};
+pub use view::{GroupKind, GroupView};
