@@ -9,6 +9,8 @@ use gristmill_protocol::WorkerId;
 use gristmill_scheduler::{Driver, DriverConfig, DriverHandle};
 use gristmill_worker::{Executor, Resources};
 use gristmill_worker_runtime::{Drain, Execute, Worker, WorkerConfig};
+use rand::TryRng;
+use rand::rngs::SysRng;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -61,7 +63,7 @@ impl Cluster {
     pub async fn start_with(home: &Home, config: ClusterConfig, execute: Arc<dyn Execute>) -> anyhow::Result<Cluster> {
         let broker = Arc::new(EmbeddedBroker::new());
         let (drain, drained) = watch::channel(Drain::No);
-        let identity = uuid::Uuid::new_v4().as_u128();
+        let identity = random_bits();
         let worker_config =
             WorkerConfig { worker: WorkerId(identity as u64), pools: config.pools, slots: config.slots };
         let (worker, heartbeat) =
@@ -98,6 +100,13 @@ impl Cluster {
         }
         self.driver.abort();
     }
+}
+
+/// Bits that nobody else has: from the system's source, which doesn't fail once the machine has started.
+pub fn random_bits() -> u128 {
+    let mut bytes = [0; 16];
+    SysRng.try_fill_bytes(&mut bytes).expect("the system's source of randomness answers");
+    u128::from_le_bytes(bytes)
 }
 
 /// Microseconds since the Unix epoch.

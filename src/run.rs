@@ -15,7 +15,7 @@ use gristmill_worker_runtime::Drain;
 
 use crate::check;
 use crate::cli::{HowArgs, ResumeArgs, RunArgs};
-use crate::cluster::{Cluster, ClusterConfig};
+use crate::cluster::{Cluster, ClusterConfig, random_bits};
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::progress::Progress;
@@ -46,7 +46,7 @@ pub async fn run(home_folder: &Path, args: RunArgs) -> anyhow::Result<Exit> {
             folder: folder.display().to_string(),
         },
         namespace: "default".to_owned(),
-        key: uuid::Uuid::new_v4().to_string(),
+        key: format!("{:032x}", random_bits()),
         is_callers_key: false,
         at: wall_clock(),
     };
