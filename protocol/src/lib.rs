@@ -11,6 +11,7 @@ pub mod message;
 pub mod pipeline;
 pub mod plan;
 pub mod time;
+pub mod twins;
 pub mod wire;
 
 pub use error::{ErrorCode, Failure};
