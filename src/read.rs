@@ -3,40 +3,144 @@
 use std::path::Path;
 
 use anyhow::Context;
+use gristmill_protocol::Timestamp;
 use gristmill_scheduler::history::History;
+use serde_json::Value;
 
-use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, ReportArgs, RunRef, RunsArgs};
+use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, RunRef, RunsArgs};
 use crate::home::Home;
 use crate::problem::Exit;
+use crate::{artifacts, explain as explaining, models as model_texts, show as showing, trace as tracing_};
+
+/// Columns of a screen that doesn't say how wide it is.
+const WIDTH: usize = 100;
 
 /// What is printed when a run has ended: JSON for programs, else what was made and what to type next.
 pub async fn print_end(home: &Home, history: &History, json: bool) -> anyhow::Result<()> {
-    let _ = (home, json, Path::new(""));
-    println!("{:?}", history.status);
-    Ok(()).context("x")
+    let now = home.state.clock().await?.now;
+    if json {
+        return print_json(&showing::summary_json(history, now));
+    }
+    let seconds = crate::progress::human_seconds(history.seconds(now));
+    println!("\n{} in {seconds}", showing::status(history));
+    print!("{}{}", showing::made_text(history), showing::failures_text(history));
+    if let Some(command) = showing::next_command(history) {
+        println!("next: {command}");
+    }
+    Ok(())
 }
 
-pub async fn runs(_: &Path, _: RunsArgs) -> anyhow::Result<Exit> {
+/// `gristmill runs`.
+pub async fn runs(home_folder: &Path, args: RunsArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let records = home.state.runs(None, args.limit).await?;
+    if args.json {
+        print_json(&showing::runs_json(&records))?;
+    } else {
+        print!("{}", showing::runs_text(&records, home.state.clock().await?.now));
+    }
     Ok(Exit::Success)
 }
-pub async fn show(_: &Path, _: RunRef) -> anyhow::Result<Exit> {
+
+/// `gristmill show`.
+pub async fn show(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
+    let (_, history, now) = open(home_folder, args.run.as_deref()).await?;
+    if args.json {
+        print_json(&showing::summary_json(&history, now))?;
+    } else {
+        print!("{}", showing::show_text(&history, now));
+    }
     Ok(Exit::Success)
 }
-pub async fn explain(_: &Path, _: RunRef) -> anyhow::Result<Exit> {
+
+/// `gristmill explain`.
+pub async fn explain(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let run = home.find_run(args.run.as_deref()).await?;
+    let now = home.state.clock().await?.now;
+    // Only the process that owns the home knows its workers; the journal says the rest.
+    let explanation = explaining::explain(&*home.state, run, &[], now).await?;
+    if args.json {
+        print_json(&explanation.to_json())?;
+    } else {
+        print!("{}", explanation.to_text());
+    }
     Ok(Exit::Success)
 }
-pub async fn trace(_: &Path, _: RunRef) -> anyhow::Result<Exit> {
+
+/// `gristmill trace`.
+pub async fn trace(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
+    let (_, history, now) = open(home_folder, args.run.as_deref()).await?;
+    if args.json {
+        print_json(&tracing_::trace_json(&history, now))?;
+    } else {
+        let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH);
+        print!("{}", tracing_::trace_text(&history, now, width));
+    }
     Ok(Exit::Success)
 }
-pub async fn report(_: &Path, _: ReportArgs) -> anyhow::Result<Exit> {
+
+/// `gristmill models`.
+pub async fn models(home_folder: &Path, args: JsonArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let all = model_texts::all(&home.registry).await?;
+    if args.json {
+        print_json(&model_texts::models_json(&all))?;
+    } else {
+        print!("{}", model_texts::models_text(&all, home.state.clock().await?.now));
+    }
     Ok(Exit::Success)
 }
-pub async fn models(_: &Path, _: JsonArgs) -> anyhow::Result<Exit> {
+
+/// `gristmill model`.
+pub async fn model(home_folder: &Path, args: ModelArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let model = home.registry.model(&args.name).await?;
+    if args.json {
+        print_json(&model_texts::model_json(&model))?;
+    } else {
+        print!("{}", model_texts::model_text(&model, home.state.clock().await?.now));
+    }
     Ok(Exit::Success)
 }
-pub async fn model(_: &Path, _: ModelArgs) -> anyhow::Result<Exit> {
+
+/// `gristmill artifacts`.
+pub async fn artifacts(home_folder: &Path, args: ArtifactsArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let Some(text) = &args.digest else {
+        let listed = artifacts::list(&*home.artifacts, None, args.limit).await?;
+        if args.json {
+            print_json(&artifacts::list_json(&listed))?;
+        } else {
+            print!("{}", artifacts::list_text(&listed));
+        }
+        return Ok(Exit::Success);
+    };
+    let digest = artifacts::find(&*home.artifacts, text).await?;
+    if let Some(path) = &args.output {
+        let bytes = artifacts::save(&*home.artifacts, digest, path).await?;
+        println!("{} saved: {}", path.display(), crate::text::bytes(bytes));
+        return Ok(Exit::Success);
+    }
+    let shown = artifacts::show(&*home.artifacts, digest).await?;
+    if args.json {
+        print_json(&shown.to_json()?)?;
+    } else {
+        print!("{}", shown.to_text()?);
+    }
     Ok(Exit::Success)
 }
-pub async fn artifacts(_: &Path, _: ArtifactsArgs) -> anyhow::Result<Exit> {
-    Ok(Exit::Success)
+
+/// The home, the run's history and the time.
+async fn open(home_folder: &Path, run: Option<&str>) -> anyhow::Result<(Home, History, Timestamp)> {
+    let home = Home::read(home_folder)?;
+    let run = home.find_run(run).await?;
+    let history = History::read(&*home.state, run).await?;
+    let now = home.state.clock().await?.now;
+    Ok((home, history, now))
+}
+
+fn print_json(value: &Value) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value).context("failed to print JSON")?);
+    Ok(())
 }
