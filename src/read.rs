@@ -23,6 +23,9 @@ pub async fn print_end(home: &Home, history: &History, json: bool) -> anyhow::Re
     }
     let seconds = crate::progress::human_seconds(history.seconds(now));
     println!("\n{} in {seconds}", showing::status(history));
+    if history.steps.iter().all(gristmill_scheduler::history::StepHistory::is_cached) {
+        println!("everything is as it was: no work was done");
+    }
     print!("{}{}", showing::made_text(history), showing::failures_text(history));
     if let Some(command) = showing::next_command(history) {
         println!("next: {command}");

@@ -18,7 +18,7 @@ pub enum ModelFact {
 pub struct NewVersion {
     /// The model's bytes.
     pub model: Digest,
-    /// The run and step that register it: the same ones register it once.
+    /// The run and step that registered it.
     pub run: RunId,
     pub step: String,
     /// What it was measured to reach.
