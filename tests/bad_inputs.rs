@@ -41,7 +41,7 @@ const CASES: &[Case] = &[
     pipeline(
         "an unknown step",
         "  t: { ingest: { source: t.csv } }\n  s: { split: { input: tt, test: 0.5 } }\n",
-        &["unknown step `tt`", "`t`", "p.yaml:4:"],
+        &["`tt`", "did you mean `t`", "p.yaml:4:"],
     ),
     pipeline(
         "a cycle",

@@ -39,4 +39,7 @@ pub struct AliasMove {
     /// The version before; nothing when the alias is new.
     pub from: Option<u64>,
     pub to: u64,
+    /// Whether it went back instead of forward: what was undone isn't gone back to again.
+    #[serde(default)]
+    pub rollback: bool,
 }

@@ -257,5 +257,6 @@ fn alias_move(view: &ModelView, alias: &str, to: u64, by: &str, why: &str, at: T
         alias: alias.to_owned(),
         from: view.aliases.get(alias).copied(),
         to,
+        rollback: false,
     })
 }
