@@ -7,3 +7,13 @@
 //! **Invariant:** the same inputs and the same seed give the same bytes out, whatever the number of threads.
 
 pub mod blob;
+pub mod dates;
+pub mod expect;
+mod hash;
+pub mod ingest;
+mod names;
+pub mod partition;
+pub mod profile;
+pub mod split;
+pub mod sql;
+pub mod table;
