@@ -188,8 +188,15 @@ impl Registry {
                 .ok_or_else(|| RegistryError::NothingBefore { name: name.to_owned(), alias: alias.to_owned() })?;
             let target = view.version(to).expect("an alias has only pointed to versions");
             self.check_bytes(name, target.new.model).await?;
-            let moved =
-                AliasMove { at, by: by.to_owned(), why: why.to_owned(), alias: alias.to_owned(), from: Some(from), to };
+            let moved = AliasMove {
+                at,
+                by: by.to_owned(),
+                why: why.to_owned(),
+                alias: alias.to_owned(),
+                from: Some(from),
+                to,
+                rollback: true,
+            };
             if self.try_append(name, position, &ModelFact::AliasMoved(moved.clone())).await? {
                 return Ok(moved);
             }
