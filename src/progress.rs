@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn numbers_and_times_are_said_as_people_do() {
         assert_eq!([0, 999, 1_000, 336_776].map(grouped), ["0", "999", "1,000", "336,776"]);
-        assert_eq!([0.25, 3.14, 184.0].map(human_seconds), ["250 ms", "3.1 s", "3 min 4 s"]);
+        assert_eq!([0.25, 3.12, 184.0].map(human_seconds), ["250 ms", "3.1 s", "3 min 4 s"]);
     }
 
     #[test]

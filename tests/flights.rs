@@ -111,11 +111,11 @@ fn kill_after(place: &Place, moment: Duration) {
     let (sender, ended) = std::sync::mpsc::channel();
     let reader = std::thread::spawn(move || {
         let mut text = String::new();
-        let read = stdout.read_to_string(&mut text);
+        let read = stdout.read_to_string(&mut text).is_ok();
         // The receiver is gone when the clock was first.
-        drop(sender.send(read.is_ok()));
+        sender.send(read).is_ok()
     });
-    drop(ended.recv_timeout(deadline.saturating_duration_since(Instant::now())));
+    let _first = ended.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     child.kill().expect("the process can be killed");
     child.wait().expect("the process has ended");
     reader.join().expect("the reader ends with the pipe");

@@ -1,13 +1,13 @@
 //! Profiles: what a table's columns hold, in a few KiB.
 //!
 //! A [`Profiler`] takes batches, is kept and sent between tasks, and merges with others; [`Profiler::finish`] makes the
-//! [`TableProfile`] that people read. Up to [`counts::EXACT_MAX`] different values a column is counted exactly and
+//! [`TableProfile`] that people read. Up to [`EXACT_MAX`] different values a column is counted exactly and
 //! everything is derived from the counts; past that, sketches of fixed memory take over and the column says so.
 //!
 //! **Invariant:** the same batches, merged in the same order, give the same profile. Partitions are merged in
 //! their own order, whichever task ended first.
 
-pub mod counts;
+mod counts;
 mod number;
 mod report;
 mod sketch;
@@ -19,6 +19,7 @@ use gristmill_protocol::pipeline::steps::ColumnType;
 use serde::{Deserialize, Serialize};
 
 use crate::table::{self, TableError, TableSchema};
+pub use counts::EXACT_MAX;
 use number::Numbers;
 pub use report::{ColumnProfile, Histogram, QUANTILES, Quantile, Scalar, TOP_VALUES, TableProfile, TopValue};
 use text::Texts;

@@ -380,9 +380,14 @@ fn a_join_too_large_for_hashing_is_merged() {
 
 #[test]
 fn the_same_query_gives_the_same_rows_in_the_same_order() {
-    let sql = "select t, count(*) c, avg(n) a from numbers group by t";
-    let run = || query(sql, &[(0, 50_000), (10_000, 60_000)], 64 << 20).unwrap();
-    assert_eq!(run(), run());
+    for sql in [
+        "select t, count(*) c, avg(n) a from numbers group by t",
+        "select string_agg(distinct t, ',') s, count(distinct t) c from numbers where n < 500",
+        "select a.t, b.n from numbers a join numbers b on a.n % 1000 = b.n where b.n < 1000",
+    ] {
+        let run = || query(sql, &[(0, 50_000), (10_000, 60_000)], 64 << 20).unwrap();
+        assert_eq!(run(), run(), "{sql}");
+    }
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn scored_batch(model: &Model, batch: &RecordBatch, keep: &[String]) -> Result<R
 
 /// What writes the rows.
 enum Writer {
-    Parquet(PartitionWriter<BufWriter<File>>),
+    Parquet(Box<PartitionWriter<BufWriter<File>>>),
     Csv(Box<csv::Writer<BufWriter<File>>>),
 }
 
@@ -154,7 +154,7 @@ impl Writer {
             return Ok(Writer::Csv(Box::new(writer)));
         }
         let schema = TableSchema::from_arrow(&first.schema()).map_err(|error| super::internal(error.to_string()))?;
-        Ok(Writer::Parquet(PartitionWriter::new(file, &schema).map_err(IntoFailure::into_failure)?))
+        Ok(Writer::Parquet(Box::new(PartitionWriter::new(file, &schema).map_err(IntoFailure::into_failure)?)))
     }
 
     fn write(&mut self, batch: &RecordBatch, path: &Path) -> Result<(), Failure> {
