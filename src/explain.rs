@@ -1,0 +1,364 @@
+//! `explain`: why a run's steps wait, or why the run ended as it did, each with what to try.
+//!
+//! The reasons of an open run are the core's own: its journal is replayed into a core that is thrown away,
+//! which then says what it would do and what each task waits for. So they hold with no scheduler running.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use gristmill_backends::state::{State, WorkerView};
+use gristmill_protocol::fact::{Fact, RunStatus};
+use gristmill_protocol::pipeline::steps::When;
+use gristmill_protocol::{RunId, Timestamp};
+use gristmill_scheduler::history::{self, Folding, History, HistoryError, StepHistory, StepState};
+use gristmill_scheduler_core::{Event, GroupKind, PoolSeen, Scheduler, TaskState, WaitingOn};
+use serde_json::{Value, json};
+
+use crate::show;
+use crate::text;
+
+/// Why a run is where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Explanation {
+    pub run: RunId,
+    /// How it stands, in a word.
+    pub status: &'static str,
+    /// How it stands, in a sentence.
+    pub summary: String,
+    /// The steps that haven't succeeded, each with why.
+    pub steps: Vec<StepReason>,
+    /// What to do about the run as a whole.
+    pub hint: Option<String>,
+}
+
+/// Why a step is where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StepReason {
+    pub step: String,
+    pub state: StepState,
+    /// The nearest reason first.
+    pub reasons: Vec<String>,
+    pub hint: Option<String>,
+}
+
+/// Reads a run's journal and says why the run is where it is.
+pub async fn explain(
+    state: &dyn State,
+    run: RunId,
+    workers: &[WorkerView],
+    now: Timestamp,
+) -> Result<Explanation, HistoryError> {
+    let mut folding = Folding::new(run);
+    let mut core = Scheduler::new();
+    history::read_facts(state, run, |fact| {
+        folding.push(fact)?;
+        core.replay(run, fact).map_err(|source| HistoryError::Replay { run, source })
+    })
+    .await?;
+    Ok(explain_core(&folding.finish()?, core, workers, now))
+}
+
+/// Says it of facts that were read already.
+pub fn explain_facts(
+    history: &History,
+    facts: &[Fact],
+    workers: &[WorkerView],
+    now: Timestamp,
+) -> Result<Explanation, HistoryError> {
+    let run = history.run;
+    let mut core = Scheduler::new();
+    for fact in facts {
+        core.replay(run, fact).map_err(|source| HistoryError::Replay { run, source })?;
+    }
+    Ok(explain_core(history, core, workers, now))
+}
+
+fn explain_core(history: &History, core: Scheduler, workers: &[WorkerView], now: Timestamp) -> Explanation {
+    match history.status {
+        Some(status) => explain_ended(history, status),
+        None => explain_open(history, core, workers, now),
+    }
+}
+
+fn explain_ended(history: &History, status: RunStatus) -> Explanation {
+    let steps = history.steps.iter().filter(|step| step.state != StepState::Succeeded);
+    let steps: Vec<StepReason> = steps.map(|step| ended_step(history, step)).collect();
+    let run = history.run;
+    let named = |state: StepState| {
+        let steps = history.steps.iter().filter(|step| step.state == state);
+        steps.map(|step| format!("`{}`", step.name)).collect::<Vec<_>>().join(", ")
+    };
+    let (summary, hint) = match status {
+        RunStatus::Succeeded if steps.is_empty() => ("every step succeeded".to_owned(), None),
+        RunStatus::Succeeded => ("no step failed; some weren't needed".to_owned(), None),
+        RunStatus::Failed => (
+            format!("it failed because of {}", named(StepState::Failed)),
+            Some(format!("once that is mended, `gristmill resume {run}` goes on from what succeeded")),
+        ),
+        RunStatus::Rejected => (
+            format!("it was rejected by {}: nothing went wrong, a requirement isn't met", named(StepState::Rejected)),
+            Some(format!("`gristmill report {run} -o report.html` shows what was measured")),
+        ),
+        RunStatus::Cancelled => {
+            let by = history.cancelled_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+            (
+                format!("it was cancelled{by}"),
+                Some(format!("`gristmill resume {run}` goes on from what succeeded")),
+            )
+        }
+    };
+    Explanation { run, status: status.as_str(), summary, steps, hint }
+}
+
+fn ended_step(history: &History, step: &StepHistory) -> StepReason {
+    let mut hint = None;
+    let mut reasons = Vec::new();
+    match (step.state, &step.failure) {
+        (StepState::Failed | StepState::Rejected, Some(failure)) => {
+            reasons.push(failure.message.clone());
+            if step.tally.failed > 1 {
+                reasons.push(format!("{} of it failed", text::counted(step.tally.failed, "attempt")));
+            }
+            hint = failure.hint.clone();
+        }
+        (StepState::Skipped, _) => reasons.push(skipped_because(history, step)),
+        (StepState::Cancelled, _) => reasons.push("the run ended before it did".to_owned()),
+        _ => {}
+    }
+    StepReason { step: step.name.clone(), state: step.state, reasons, hint }
+}
+
+/// Why a step was skipped: the needs that ended otherwise than its `when` asks for.
+fn skipped_because(history: &History, step: &StepHistory) -> String {
+    let needs = step.needs.iter().map(|need| &history.steps[usize::from(need.step)]);
+    let told = |states: &[StepState]| {
+        let needs = needs.clone().filter(|need| states.contains(&need.state));
+        needs.map(|need| format!("`{}` {}", need.name, was(need.state))).collect::<Vec<_>>().join(", ")
+    };
+    match step.when {
+        When::Failure => "it runs only when a step before it fails, and none did".to_owned(),
+        When::Success | When::Always => told(&[
+            StepState::Failed,
+            StepState::Rejected,
+            StepState::Skipped,
+            StepState::Cancelled,
+        ]),
+    }
+}
+
+fn was(state: StepState) -> &'static str {
+    match state {
+        StepState::Rejected => "was rejected",
+        StepState::Skipped => "was skipped",
+        StepState::Cancelled => "was cancelled",
+        other => other.as_str(),
+    }
+}
+
+fn explain_open(history: &History, mut core: Scheduler, workers: &[WorkerView], now: Timestamp) -> Explanation {
+    let run = history.run;
+    let pools = pools_of(workers);
+    let was_out: Vec<u32> = core.out(run).iter().map(|(attempt, _)| attempt.task.index).collect();
+    // What it would do now is thrown away; that it would is a reason, too.
+    let _ = core.turn(now, [Event::PoolsSeen(pools), Event::Activated { run }]);
+    let mut steps = Vec::new();
+    for (at, step) in history.steps.iter().enumerate() {
+        if step.state == StepState::Succeeded {
+            continue;
+        }
+        let mut reasons = Reasons { core: &core, history, workers, now, was_out: &was_out, lines: Vec::new(), hint: None };
+        reasons.of_step(at);
+        let Reasons { lines, hint, .. } = reasons;
+        steps.push(StepReason { step: step.name.clone(), state: step.state, reasons: lines, hint });
+    }
+    let open = steps.len();
+    let done = history.steps.len() - open;
+    let summary = match &history.cancelled_by {
+        Some(by) => format!("it is being cancelled by {by}: what is out is being stopped"),
+        None => format!("{done} of {} steps are done", history.steps.len()),
+    };
+    let hint = workers
+        .is_empty()
+        .then(|| format!("nothing is at work on it: `gristmill resume {run}` goes on where it stopped"));
+    Explanation { run, status: show::status(history), summary, steps, hint }
+}
+
+/// What the live workers offer, by pool.
+fn pools_of(workers: &[WorkerView]) -> BTreeMap<String, PoolSeen> {
+    let mut pools: BTreeMap<String, PoolSeen> = BTreeMap::new();
+    for worker in workers.iter().filter(|worker| !worker.draining) {
+        for pool in &worker.pools {
+            let seen = pools.entry(pool.clone()).or_default();
+            seen.workers += 1;
+            seen.slots += worker.slots;
+        }
+    }
+    pools
+}
+
+/// The reasons of one step in the making.
+struct Reasons<'a> {
+    core: &'a Scheduler,
+    history: &'a History,
+    workers: &'a [WorkerView],
+    now: Timestamp,
+    was_out: &'a [u32],
+    lines: Vec<String>,
+    hint: Option<String>,
+}
+
+impl Reasons<'_> {
+    fn of_step(&mut self, at: usize) {
+        let task = at as u32;
+        if self.core.task_state(self.history.run, task) != Some(TaskState::Expanded) {
+            return self.of_task(task);
+        }
+        // The tasks of one group wait for the same things: one of each state speaks for the others.
+        for group in self.history.groups.iter().filter(|group| usize::from(group.view.step) == at) {
+            if group.view.kind == GroupKind::Step {
+                continue;
+            }
+            let view = &group.view;
+            let name = view.task_name(&self.history.steps[at].name, view.first);
+            let mut examples: BTreeMap<TaskState, (u32, u32)> = BTreeMap::new();
+            for task in view.first..view.first + view.count {
+                if let Some(state) = self.core.task_state(self.history.run, task).filter(|state| !state.has_ended()) {
+                    examples.entry(state).or_insert((0, task)).0 += 1;
+                }
+            }
+            for (state, (count, task)) in examples {
+                // Joins that wait for their children say no more than the children do.
+                if state == TaskState::Waiting || state == TaskState::Expanded {
+                    continue;
+                }
+                if view.kind == GroupKind::Children {
+                    let prefix = name.rsplit_once('/').map_or(name.as_str(), |(prefix, _)| prefix);
+                    let done = view.count - group_open(group);
+                    self.lines.push(format!(
+                        "{} of {} of `{prefix}` done; of {count} more:",
+                        text::count(u64::from(done)),
+                        text::counted(u64::from(view.count), "task")
+                    ));
+                }
+                self.of_task(task);
+            }
+        }
+    }
+
+    fn of_task(&mut self, task: u32) {
+        let run = self.history.run;
+        if self.core.task_state(run, task) == Some(TaskState::Out) && !self.was_out.contains(&task) {
+            let pool = self.core.pool_of(run, task).unwrap_or_default();
+            self.lines.push(format!("it can start: the next free slot of pool `{pool}` takes it"));
+            return;
+        }
+        for reason in self.core.explain(run, task) {
+            let (line, hint) = self.told(task, &reason);
+            self.lines.push(line);
+            self.hint = self.hint.take().or(hint);
+        }
+    }
+
+    fn told(&self, task: u32, reason: &WaitingOn) -> (String, Option<String>) {
+        match reason {
+            WaitingOn::Out { attempt, since } => {
+                let age = text::seconds(self.now.since(*since) as f64 / 1e3);
+                let holder = self.workers.iter().find_map(|worker| {
+                    let mut held = worker.held.iter();
+                    held.find(|(held, _)| {
+                        held.run == self.history.run && held.task.index == task && held.attempt == *attempt
+                    })
+                    .map(|(_, progress)| (worker.worker, progress.clone()))
+                });
+                match holder {
+                    Some((worker, progress)) => {
+                        let progress = progress.map(|progress| match progress.total {
+                            Some(total) => {
+                                format!(", {} of {} {}", text::count(progress.done), text::count(total), progress.unit)
+                            }
+                            None => format!(", {} {}", text::count(progress.done), progress.unit),
+                        });
+                        let progress = progress.unwrap_or_default();
+                        (format!("attempt {attempt} is at work on {worker}, out for {age}{progress}"), None)
+                    }
+                    None => (format!("attempt {attempt} is out for {age}, and no live worker says that it has it"), None),
+                }
+            }
+            WaitingOn::Backoff { until, attempt } => {
+                let left = text::seconds(until.since(self.now) as f64 / 1e3);
+                let why = self.last_failure(task);
+                (format!("attempt {attempt} failed{why}; it is tried again in {left}"), None)
+            }
+            WaitingOn::NoWorker { pool } => {
+                // With no worker at all the run as a whole has the hint.
+                let hint = (!self.workers.is_empty())
+                    .then(|| format!("no worker serves pool `{pool}`; they serve {}", pools_text(self.workers)));
+                (reason.to_string(), hint)
+            }
+            WaitingOn::Limit { name, max, .. } => {
+                (reason.to_string(), Some(format!("raise `limits: {{ {name}: {max} }}` of the pipeline if more may run at a time")))
+            }
+            other => (other.to_string(), None),
+        }
+    }
+
+    fn last_failure(&self, task: u32) -> String {
+        let attempts = self.history.attempts.iter().rev();
+        let mut failed = attempts.filter(|attempt| attempt.task == task).filter_map(|attempt| match &attempt.outcome {
+            history::AttemptOutcome::Failed(failure) => Some(format!(" ({failure})")),
+            _ => None,
+        });
+        failed.next().unwrap_or_default()
+    }
+}
+
+fn group_open(group: &history::GroupHistory) -> u32 {
+    let open = [StepState::Waiting, StepState::Running, StepState::Retrying];
+    open.iter().filter_map(|state| group.states.get(state)).sum()
+}
+
+fn pools_text(workers: &[WorkerView]) -> String {
+    let mut pools: Vec<&str> = workers.iter().flat_map(|worker| &worker.pools).map(String::as_str).collect();
+    pools.sort_unstable();
+    pools.dedup();
+    pools.iter().map(|pool| format!("`{pool}`")).collect::<Vec<_>>().join(", ")
+}
+
+impl Explanation {
+    /// The explanation as people read it.
+    pub fn to_text(&self) -> String {
+        let mut out = format!("{} {}: {}\n", self.run, self.status, self.summary);
+        for step in &self.steps {
+            write!(out, "\n  {} ({})", step.step, step.state.as_str()).expect("writing to memory");
+            match step.reasons.as_slice() {
+                [] => out.push('\n'),
+                [only] => writeln!(out, ": {only}").expect("writing to memory"),
+                many => {
+                    out.push('\n');
+                    many.iter().for_each(|reason| out += &format!("    - {reason}\n"));
+                }
+            }
+            if let Some(hint) = &step.hint {
+                writeln!(out, "    hint: {hint}").expect("writing to memory");
+            }
+        }
+        if let Some(hint) = &self.hint {
+            writeln!(out, "\nhint: {hint}").expect("writing to memory");
+        }
+        out
+    }
+
+    /// The explanation for programs.
+    pub fn to_json(&self) -> Value {
+        let step = |step: &StepReason| {
+            json!({ "step": step.step, "status": step.state.as_str(), "reasons": step.reasons, "hint": step.hint })
+        };
+        json!({
+            "run": self.run.to_string(),
+            "status": self.status,
+            "summary": self.summary,
+            "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
+            "hint": self.hint,
+        })
+    }
+}

@@ -1,0 +1,145 @@
+//! `models` and `model NAME`: what is registered, how good it is, and where its aliases point and pointed.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use gristmill_protocol::Timestamp;
+use gristmill_registry::{ModelView, Registry, RegistryError, VersionView};
+use serde_json::{Value, json};
+
+use crate::text::{self, Table};
+
+/// Metrics that get a column of their own; the others are in `--json`.
+const METRICS_SHOWN: usize = 4;
+/// Moves of aliases that are listed; the others are in `--json`.
+const MOVES_SHOWN: usize = 20;
+/// The metrics that people look at first, in this order; others follow by name.
+const METRICS_FIRST: [&str; 6] = ["roc_auc", "rmse", "accuracy", "r2", "log_loss", "mae"];
+
+/// All registered models, by name.
+pub async fn all(registry: &Registry) -> Result<Vec<ModelView>, RegistryError> {
+    let mut models = Vec::new();
+    for name in registry.names().await? {
+        models.push(registry.model(&name).await?);
+    }
+    Ok(models)
+}
+
+/// The registered models as a table.
+pub fn models_text(models: &[ModelView], now: Timestamp) -> String {
+    if models.is_empty() {
+        return "no model is registered yet\nhint: a `register` step of a pipeline registers one\n".to_owned();
+    }
+    let mut table = Table::new(&["model", ">versions", "aliases", "latest", "metrics of the latest"]);
+    for model in models {
+        let aliases: Vec<String> = model.aliases.iter().map(|(alias, to)| format!("{alias} → {to}")).collect();
+        let latest = model.versions.last();
+        table.row([
+            model.name.clone(),
+            text::count(model.versions.len() as u64),
+            aliases.join(", "),
+            latest.map(|version| text::ago(version.at, now)).unwrap_or_default(),
+            latest.map(|version| metrics_line(version)).unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The registered models as JSON.
+pub fn models_json(models: &[ModelView]) -> Value {
+    let model = |model: &ModelView| {
+        json!({
+            "name": model.name,
+            "versions": model.versions.len(),
+            "aliases": model.aliases,
+            "latest": model.versions.last().map(version_json),
+        })
+    };
+    Value::Array(models.iter().map(model).collect())
+}
+
+/// One model: its versions and the moves of its aliases.
+pub fn model_text(model: &ModelView, now: Timestamp) -> String {
+    let mut out = format!("{}, {}\n\n", model.name, text::counted(model.versions.len() as u64, "version"));
+    let metrics = columns(model);
+    let mut titles = vec![">version".to_owned(), "aliases".to_owned()];
+    titles.extend(metrics.iter().map(|metric| format!(">{metric}")));
+    titles.extend(["algorithm", "registered", "by", "digest"].map(str::to_owned));
+    let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+    let mut table = Table::new(&titles);
+    for version in model.versions.iter().rev() {
+        let mut row = vec![version.version.to_string(), model.aliases_of(version.version).join(", ")];
+        let metric = |name: &String| version.new.metrics.get(name).map(|value| text::number(*value)).unwrap_or_default();
+        row.extend(metrics.iter().map(metric));
+        let algorithm = version.new.algorithm.clone();
+        row.extend([algorithm, text::ago(version.at, now), version.by.clone(), version.new.model.short()]);
+        table.row(row);
+    }
+    out += &table.to_string();
+    if !model.moves.is_empty() {
+        let mut moves = Table::new(&["", "", "", ""]).indented("  ");
+        for moved in model.moves.iter().rev().take(MOVES_SHOWN) {
+            let from = moved.from.map_or_else(|| "new".to_owned(), |from| from.to_string());
+            let step = format!("{} {from} → {}", moved.alias, moved.to);
+            moves.row([text::moment(moved.at), step, format!("by {}", moved.by), moved.why.clone()]);
+        }
+        write!(out, "\naliases, latest move first\n{moves}").expect("writing to memory");
+        if model.moves.len() > MOVES_SHOWN {
+            let more = text::counted((model.moves.len() - MOVES_SHOWN) as u64, "earlier move");
+            writeln!(out, "  {more} with `--json`").expect("writing to memory");
+        }
+    }
+    if let Some(version) = model.versions.last() {
+        let reference = format!("{}@{}", model.name, version.version);
+        writeln!(out, "\nnext: `gristmill artifacts {}` shows `{reference}`", version.new.model.short())
+            .expect("writing to memory");
+    }
+    out
+}
+
+/// One model with all that its log says.
+pub fn model_json(model: &ModelView) -> Value {
+    let moved = |moved: &gristmill_registry::AliasMove| {
+        json!({
+            "at_ms": moved.at.0, "by": moved.by, "why": moved.why,
+            "alias": moved.alias, "from": moved.from, "to": moved.to,
+        })
+    };
+    json!({
+        "name": model.name,
+        "aliases": model.aliases,
+        "versions": model.versions.iter().map(version_json).collect::<Vec<_>>(),
+        "moves": model.moves.iter().map(moved).collect::<Vec<_>>(),
+    })
+}
+
+fn version_json(version: &VersionView) -> Value {
+    let new = &version.new;
+    json!({
+        "version": version.version,
+        "at_ms": version.at.0,
+        "by": version.by,
+        "digest": new.model.to_string(),
+        "algorithm": new.algorithm,
+        "metrics": new.metrics,
+        "run": new.run.to_string(),
+        "step": new.step,
+        "evidence": new.evidence.map(|digest| digest.to_string()),
+    })
+}
+
+/// The metrics of all versions, those that people look at first in front, as many as fit.
+fn columns(model: &ModelView) -> Vec<String> {
+    let known: BTreeSet<&String> = model.versions.iter().flat_map(|version| version.new.metrics.keys()).collect();
+    let rank = |name: &String| METRICS_FIRST.iter().position(|first| first == name).unwrap_or(METRICS_FIRST.len());
+    let mut names: Vec<String> = known.into_iter().cloned().collect();
+    names.sort_by_key(rank);
+    names.truncate(METRICS_SHOWN);
+    names
+}
+
+fn metrics_line(version: &VersionView) -> String {
+    let single = ModelView { versions: vec![version.clone()], ..ModelView::default() };
+    let metric = |name: &String| Some(format!("{name} {}", text::number(*version.new.metrics.get(name)?)));
+    columns(&single).iter().filter_map(metric).collect::<Vec<_>>().join(", ")
+}

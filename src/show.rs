@@ -1,0 +1,321 @@
+//! `runs` and `show`: what runs there are, what came of one, what it made and what went wrong.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use gristmill_backends::state::RunRecord;
+use gristmill_protocol::fact::RunStatus;
+use gristmill_protocol::output::Output;
+use gristmill_protocol::{Digest, Timestamp};
+use gristmill_scheduler::history::{History, StepHistory, StepState};
+use serde_json::{Map, Value, json};
+
+use crate::text::{self, Table};
+
+/// Characters of a parameter's value that are shown.
+const PARAM_CHARS: usize = 60;
+
+/// The runs, newest first, as a table.
+pub fn runs_text(records: &[RunRecord], now: Timestamp) -> String {
+    if records.is_empty() {
+        return "no runs yet\nhint: start one with `gristmill run PIPELINE`\n".to_owned();
+    }
+    let mut table = Table::new(&["run", "pipeline", "status", ">time", "created"]);
+    for record in records {
+        let took = record.ended.unwrap_or(now).since(record.created) as f64 / 1e3;
+        table.row([
+            record.run.to_string(),
+            record.pipeline.clone(),
+            record.status.map_or("open", RunStatus::as_str).to_owned(),
+            text::seconds(took),
+            text::ago(record.created, now),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The runs, newest first, as JSON.
+pub fn runs_json(records: &[RunRecord]) -> Value {
+    let run = |record: &RunRecord| {
+        json!({
+            "run": record.run.to_string(),
+            "pipeline": record.pipeline,
+            "status": record.status.map_or("open", RunStatus::as_str),
+            "created_ms": record.created.0,
+            "ended_ms": record.ended.map(|at| at.0),
+        })
+    };
+    Value::Array(records.iter().map(run).collect())
+}
+
+/// How a run stands, in a word.
+pub fn status(history: &History) -> &'static str {
+    match history.status {
+        Some(status) => status.as_str(),
+        None if history.cancelled_by.is_some() => "cancelling",
+        None => "running",
+    }
+}
+
+/// A run in one object: what `show --json` prints, and what `run --json` and `resume --json` end with.
+pub fn summary_json(history: &History, now: Timestamp) -> Value {
+    let mut steps = Map::new();
+    for step in &history.steps {
+        let mut object = json!({
+            "status": step.state.as_str(),
+            "cached": step.is_cached(),
+            "tasks": step.tasks,
+            "seconds": rounded(step_seconds(step, now)),
+        });
+        if let Some(rows) = step.rows() {
+            object["rows"] = rows.into();
+        }
+        if let Some(failure) = &step.failure {
+            object["error"] = json!({ "code": failure.code, "message": failure.message, "hint": failure.hint });
+        }
+        steps.insert(step.name.clone(), object);
+    }
+    json!({
+        "run": history.run.to_string(),
+        "pipeline": history.plan.pipeline,
+        "status": status(history),
+        "seconds": rounded(history.seconds(now)),
+        "steps": steps,
+        "models": models(history).iter().map(MadeModel::to_json).collect::<Vec<_>>(),
+    })
+}
+
+/// Seconds of a step, until `now` while a task of it is out.
+pub fn step_seconds(step: &StepHistory, now: Timestamp) -> f64 {
+    let running = step.out_since.map_or(0.0, |since| now.since(since) as f64 / 1e3);
+    // What has ended of a fan-out and what is out overlap; the longer one is nearer to the truth than the sum.
+    step.seconds.max(running)
+}
+
+/// Milliseconds are as fine as a step's times are.
+fn rounded(seconds: f64) -> f64 {
+    (seconds * 1e3).round() / 1e3
+}
+
+/// A model that a run has made or registered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MadeModel {
+    /// The registered name; the step's while it isn't registered.
+    pub name: String,
+    pub version: Option<u64>,
+    pub alias: Option<String>,
+    pub digest: Digest,
+    /// What validate steps of this run measured of it.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+impl MadeModel {
+    fn to_json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "version": self.version,
+            "digest": self.digest.to_string(),
+            "metrics": self.metrics,
+        })
+    }
+}
+
+/// The models that a run has registered, then those that it trained and didn't register.
+pub fn models(history: &History) -> Vec<MadeModel> {
+    let outputs = || history.steps.iter().filter_map(|step| Some((step, step.output.as_ref()?)));
+    let mut metrics: BTreeMap<Digest, BTreeMap<String, f64>> = BTreeMap::new();
+    for (_, output) in outputs() {
+        if let Output::Evaluation { model, metrics: measured, .. } = output {
+            metrics.entry(*model).or_default().extend(measured.clone());
+        }
+    }
+    let made = |name: &str, version, alias, digest| MadeModel {
+        name: name.to_owned(),
+        version,
+        alias,
+        digest,
+        metrics: metrics.get(&digest).cloned().unwrap_or_default(),
+    };
+    let registered = outputs().filter_map(|(_, output)| match output {
+        Output::Version { name, version, model, alias } => Some(made(name, Some(*version), alias.clone(), *model)),
+        _ => None,
+    });
+    let mut models: Vec<MadeModel> = registered.collect();
+    for (step, output) in outputs() {
+        if let Output::Model { model, .. } = output
+            && !models.iter().any(|known| known.digest == *model)
+        {
+            models.push(made(&step.name, None, None, *model));
+        }
+    }
+    models
+}
+
+/// A run as text: how it stands, its steps, what it made and what went wrong.
+pub fn show_text(history: &History, now: Timestamp) -> String {
+    let mut out = heading(history, now);
+    out.push('\n');
+    out += &steps_table(history, now).to_string();
+    let made = made_text(history);
+    if !made.is_empty() {
+        write!(out, "\nmade\n{made}").expect("writing to memory");
+    }
+    out += &failures_text(history);
+    if let Some(next) = next_command(history) {
+        write!(out, "\nnext: `{next}`\n").expect("writing to memory");
+    }
+    out
+}
+
+fn heading(history: &History, now: Timestamp) -> String {
+    let mut out = format!("{} {}", history.plan.pipeline, history.run);
+    let took = text::seconds(history.seconds(now));
+    match history.status {
+        Some(status) => writeln!(out, " {} after {took}", status.as_str()),
+        None => writeln!(out, " {} for {took}", status(history)),
+    }
+    .expect("writing to memory");
+    let mut facts = Table::new(&["", ""]).indented("  ");
+    let age = text::ago(history.created, now);
+    facts.row(["created".to_owned(), format!("{} ({age})", text::moment(history.created))]);
+    for life in &history.lives {
+        if let Some(by) = &life.resumed_by {
+            facts.row(["resumed".to_owned(), format!("{} by {by}", text::moment(life.from))]);
+        }
+    }
+    if let Some(by) = &history.cancelled_by {
+        facts.row(["cancelled".to_owned(), format!("by {by}")]);
+    }
+    for (name, value) in &history.about.params {
+        let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        facts.row(["param".to_owned(), format!("{name} = {}", text::cut(&value, PARAM_CHARS))]);
+    }
+    out + &facts.to_string()
+}
+
+fn steps_table(history: &History, now: Timestamp) -> Table {
+    let mut table = Table::new(&["step", "kind", "state", ">tasks", ">time", ">rows", ""]);
+    for step in &history.steps {
+        table.row([
+            step.name.clone(),
+            step.kind.clone(),
+            step.state.as_str().to_owned(),
+            tasks(step),
+            match step.tally.attempts == 0 && step.out == 0 {
+                true => String::new(),
+                false => text::seconds(step_seconds(step, now)),
+            },
+            step.rows().map(text::count).unwrap_or_default(),
+            remark(step),
+        ]);
+    }
+    table
+}
+
+/// Tasks of a step: `1`, or `12/96` while some haven't ended.
+fn tasks(step: &StepHistory) -> String {
+    let (ended, tasks) = (u64::from(step.ended), u64::from(step.tasks));
+    match step.state {
+        StepState::Succeeded => text::count(tasks),
+        StepState::Waiting | StepState::Skipped => String::new(),
+        _ => format!("{}/{}", text::count(ended), text::count(tasks)),
+    }
+}
+
+/// What else there is to say of a step: that it did no work, or that some attempts went wrong.
+fn remark(step: &StepHistory) -> String {
+    let mut remarks = Vec::new();
+    if step.is_cached() {
+        remarks.push("cached".to_owned());
+    } else if step.tally.cached > 0 {
+        remarks.push(format!("{} cached", text::count(step.tally.cached)));
+    }
+    // The failure that ended the step is told below.
+    if step.tally.failed > 0 && step.state != StepState::Failed {
+        remarks.push(text::counted(step.tally.failed, "failed attempt"));
+    }
+    if step.out > 0 {
+        remarks.push(format!("{} out", text::count(u64::from(step.out))));
+    }
+    remarks.join(", ")
+}
+
+/// What the steps of a run have made, a line each and metrics under their model; empty when nothing.
+pub fn made_text(history: &History) -> String {
+    let mut table = Table::new(&["", "", ""]).indented("  ");
+    for step in &history.steps {
+        let Some((what, details)) = step.output.as_ref().and_then(made) else { continue };
+        table.row([step.name.clone(), what.to_owned(), details]);
+    }
+    table.to_string()
+}
+
+/// What an output is, in a word, and what there is to say of it.
+pub fn made(output: &Output) -> Option<(&'static str, String)> {
+    Some(match output {
+        Output::Dataset { dataset, quarantine } => {
+            let mut text = format!("{}, {}", text::counted(dataset.rows, "row"), dataset.manifest.short());
+            if let Some(lines) = quarantine {
+                let lines = text::counted(lines.lines, "line");
+                write!(text, "; {lines} couldn't be read").expect("writing to memory");
+            }
+            ("dataset", text)
+        }
+        Output::Checked { dataset, report, warnings } => {
+            let warnings = match warnings {
+                0 => String::new(),
+                count => format!(", {}", text::counted(u64::from(*count), "warning")),
+            };
+            ("checked", format!("{}{warnings}, report {}", text::counted(dataset.rows, "row"), report.short()))
+        }
+        Output::Parts { parts } => {
+            let part = |(name, part): (&String, &gristmill_protocol::output::DatasetRef)| {
+                format!("{name} {}", text::counted(part.rows, "row"))
+            };
+            ("parts", parts.iter().map(part).collect::<Vec<_>>().join(", "))
+        }
+        Output::Model { model, bytes, rows, algorithm } => {
+            let (rows, bytes) = (text::counted(*rows, "row"), text::bytes(*bytes));
+            ("model", format!("{algorithm} learned from {rows}, {bytes}, {}", model.short()))
+        }
+        Output::Evaluation { metrics, .. } => ("measured", metrics_text(metrics)),
+        Output::Version { name, version, alias, .. } => {
+            let alias = alias.as_ref().map(|alias| format!(", now `{alias}`")).unwrap_or_default();
+            ("version", format!("{name}@{version}{alias}"))
+        }
+        Output::Scores { path, rows, bytes, .. } => {
+            ("file", format!("{path}, {}, {}", text::counted(*rows, "row"), text::bytes(*bytes)))
+        }
+        Output::Nothing => return None,
+    })
+}
+
+/// Metrics in one line: `accuracy 0.85, roc_auc 0.9114`.
+pub fn metrics_text(metrics: &BTreeMap<String, f64>) -> String {
+    metrics.iter().map(|(name, value)| format!("{name} {}", text::number(*value))).collect::<Vec<_>>().join(", ")
+}
+
+/// Why steps failed or were rejected, each with its hint; empty when none was.
+pub fn failures_text(history: &History) -> String {
+    let mut out = String::new();
+    for step in &history.steps {
+        let Some(failure) = &step.failure else { continue };
+        let verb = if step.state == StepState::Rejected { "rejected" } else { "failed" };
+        writeln!(out, "\nstep `{}` {verb}: {}", step.name, failure.message).expect("writing to memory");
+        if let Some(hint) = &failure.hint {
+            writeln!(out, "hint: {hint}").expect("writing to memory");
+        }
+    }
+    out
+}
+
+/// The command that a person would type next.
+pub fn next_command(history: &History) -> Option<String> {
+    let run = history.run;
+    match history.status {
+        Some(RunStatus::Succeeded) => Some(format!("gristmill report {run} -o report.html")),
+        Some(RunStatus::Rejected | RunStatus::Failed) => Some(format!("gristmill explain {run}")),
+        Some(RunStatus::Cancelled) => Some(format!("gristmill resume {run}")),
+        None => None,
+    }
+}
