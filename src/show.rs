@@ -15,6 +15,9 @@ use crate::text::{self, Table};
 /// Characters of a parameter's value that are shown.
 const PARAM_CHARS: usize = 60;
 
+/// Last digits of a run's id that commands are given.
+const SHORT_DIGITS: usize = 8;
+
 /// The runs, newest first, as a table.
 pub fn runs_text(records: &[RunRecord], now: Timestamp) -> String {
     if records.is_empty() {
@@ -167,6 +170,25 @@ pub fn show_text(history: &History, now: Timestamp) -> String {
     out
 }
 
+/// A run that has just ended: the steps have been seen, so what it made, what went wrong and what to type next.
+pub fn end_text(history: &History, now: Timestamp) -> String {
+    let took = text::seconds(history.seconds(now));
+    let mut out = format!("\n{} {} after {took}", history.plan.pipeline, status(history));
+    let cached = history.steps.iter().filter(|step| step.is_cached()).count();
+    match cached {
+        0 => out.push('\n'),
+        all if all == history.steps.len() => out += "; all results were there already, no work was done\n",
+        some => writeln!(out, "; {some} of {} steps had their results already", history.steps.len())
+            .expect("writing to memory"),
+    }
+    out += &made_text(history);
+    out += &failures_text(history);
+    if let Some(next) = next_command(history) {
+        writeln!(out, "\nnext: `{next}`").expect("writing to memory");
+    }
+    out
+}
+
 fn heading(history: &History, now: Timestamp) -> String {
     let mut out = format!("{} {}", history.plan.pipeline, history.run);
     let took = text::seconds(history.seconds(now));
@@ -311,7 +333,9 @@ pub fn failures_text(history: &History) -> String {
 
 /// The command that a person would type next.
 pub fn next_command(history: &History) -> Option<String> {
-    let run = history.run;
+    // The last digits name a run as well as all of them.
+    let run = history.run.to_string();
+    let run = &run[run.len() - SHORT_DIGITS..];
     match history.status {
         Some(RunStatus::Succeeded) => Some(format!("gristmill report {run} -o report.html")),
         Some(RunStatus::Rejected | RunStatus::Failed) => Some(format!("gristmill explain {run}")),

@@ -21,9 +21,9 @@ pub mod model;
 mod names;
 pub mod partition;
 pub mod profile;
+#[cfg(test)]
+mod samples;
 pub mod split;
 pub mod sql;
 pub mod table;
-#[cfg(test)]
-mod samples;
 pub mod target;

@@ -6,10 +6,14 @@
 /// have nothing to do with it.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = name.to_lowercase();
+    let close = |distance: usize, candidate: &str| {
+        let letters = name.chars().count().max(candidate.chars().count());
+        distance <= letters.div_ceil(3) && distance * 2 <= letters
+    };
     candidates
         .into_iter()
         .map(|candidate| (strsim::damerau_levenshtein(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= name.chars().count().max(candidate.chars().count()).div_ceil(3))
+        .filter(|(distance, candidate)| close(*distance, candidate))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -13,6 +13,7 @@ pub mod payload;
 pub mod pipeline;
 pub mod plan;
 pub mod time;
+pub mod twins;
 pub mod wire;
 
 pub use error::{ErrorCode, Failure};

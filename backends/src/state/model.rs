@@ -162,6 +162,11 @@ impl StoreModel {
         }
     }
 
+    /// Who was last given the right to write to a shard.
+    pub fn owner(&self, shard: Shard) -> Option<OwnerToken> {
+        self.shard(shard).and_then(|state| state.owner).map(|owner| owner.token)
+    }
+
     fn check_owner(&self, shard: Shard, token: OwnerToken, now: Timestamp) -> Result<(), StateError> {
         let owner = self.shard(shard).and_then(|state| state.owner);
         let owns =
@@ -230,6 +235,21 @@ impl StoreModel {
     /// Puts an event into a shard's inbox. Whoever calls has asked [`StoreModel::check_inbox`].
     pub fn post(&mut self, shard: Shard, event: InboxEvent, now: Timestamp) -> InboxId {
         self.shard_mut(shard).push(now, event)
+    }
+
+    /// The last id that the inbox of a shard gave out.
+    pub fn last_inbox_id(&self, shard: Shard) -> InboxId {
+        self.shard(shard).map_or(InboxId::default(), |state| state.last)
+    }
+
+    /// How many entries the inbox of a shard holds.
+    pub fn inbox_len(&self, shard: Shard) -> usize {
+        self.shard(shard).map_or(0, |state| state.inbox.len())
+    }
+
+    /// Takes an entry out of an inbox, whose owner knows nothing of it: a fault, for the simulator.
+    pub fn drop_entry(&mut self, shard: Shard, id: InboxId) {
+        self.shard_mut(shard).inbox.remove(&id);
     }
 
     /// Entries of inboxes after the given places, at most `limit` a shard.

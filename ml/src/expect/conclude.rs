@@ -164,8 +164,8 @@ fn message(check: &Check, rows: u64, checked: u64, failing: u64, share: f64, par
             values(&format!("not among {allowed} allowed"), column)
         }
         What::Matches { column, shown, .. } => values(&format!("not matching `{shown}`"), column),
-        What::Unique { column } => format!("`{column}`: {counted} with a value of an earlier row; {tolerated}"),
-        What::Sql { text, .. } => format!("`{text}`: {counted} for which it doesn't hold; {tolerated}"),
+        What::Unique { column } => format!("`{column}`: {counted} repeat the value of an earlier row; {tolerated}"),
+        What::Sql { text, .. } => format!("`{text}` doesn't hold for {counted}; {tolerated}"),
     }
 }
 

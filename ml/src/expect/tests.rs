@@ -78,14 +78,42 @@ fn each_check_says_what_was_found_and_what_was_expected() {
             { "sql": "delay > 5 or id = 0" },
             { "column": "name", "between": ["A", "Z"], "severity": "warn" }
         ]),
-        expect![[""]],
+        expect![[r#"
+            accepted: false
+            FAIL 1 12 rows; 10 to 11 expected []
+            ok   2 12 rows; at least 12 expected []
+            ok   3 `delay`: 3 of 12 rows (25 %) without a value; at most 25 % expected []
+            FAIL 3 `delay`: 1 of 9 rows (11.11 %) outside 0 to 100 (such as `110`); 0 % tolerated [1/5]
+            FAIL 4 `delay`: 3 of 12 rows (25 %) without a value; at most 10 % expected [0/1 0/5 1/3]
+            ok   5 `delay`: 1 of 9 rows (11.11 %) outside 20 and more (such as `0`); 50 % tolerated [0/0]
+            FAIL 6 `name`: 4 of 12 rows (33.33 %) not among the 3 values allowed (such as `a longer name than sixteen`, `x`); 0 % tolerated [0/2 0/5 1/2 1/5]
+            FAIL 7 `name`: 4 of 12 rows (33.33 %) not matching `[A-Z][A-Z0-9]` (such as `a longer name than sixteen`, `x`); 0 % tolerated [0/2 0/5 1/2 1/5]
+            FAIL 8 `day`: 3 of 12 rows (25 %) outside `2013-01-02` to `2013-01-10` (such as `2013-01-01`, `2013-01-11`, `2013-01-12`); 0 % tolerated [0/0 1/4 1/5]
+            ok   9 `day`: 11 of 12 rows (91.67 %) not among the one value allowed (such as `2013-01-02`, `2013-01-03`, `2013-01-04`); 95 % tolerated [0/1 0/2 0/3 0/4 0/5 1/0 1/1 1/2 1/3 1/4 1/5]
+            FAIL 10 `id`: 3 of 12 rows (25 %) with a value of an earlier row; 0 % tolerated [1/3 1/4 1/5]
+            ok   11 `name`: 7 of 12 rows (58.33 %) with a value of an earlier row; 75 % tolerated [0/3 1/0 1/1 1/2 1/3 1/4 1/5]
+            FAIL 12 `delay > 5 or id = 0`: 2 of 12 rows (16.67 %) for which it doesn't hold; 0 % tolerated [0/1 0/5]
+            FAIL 13 `name`: 4 of 12 rows (33.33 %) outside `A` to `Z` (such as `a longer name than sixteen`, `x`); 0 % tolerated [0/2 0/5 1/2 1/5]
+        "#]],
     );
 }
 
 #[test]
 fn warnings_alone_accept_a_table() {
-    check(json!([{ "rows": { "min": 13 }, "severity": "warn" }]), expect![[""]]);
-    check(json!([{ "column": "id", "in": [0, 1, 2, 3, 4, 5, 6, 7, 8] }]), expect![[""]]);
+    check(
+        json!([{ "rows": { "min": 13 }, "severity": "warn" }]),
+        expect![[r#"
+        accepted: true
+        FAIL 1 12 rows; at least 13 expected []
+    "#]],
+    );
+    check(
+        json!([{ "column": "id", "in": [0, 1, 2, 3, 4, 5, 6, 7, 8] }]),
+        expect![[r#"
+        accepted: true
+        ok   1 `id`: 0 of 12 rows (0 %) not among the 9 values allowed; 0 % tolerated []
+    "#]],
+    );
 }
 
 #[test]
@@ -146,7 +174,28 @@ fn wrong_rules_are_all_complained_about_at_once() {
         .iter()
         .map(|error| format!("{error}{}\n", error.hint.as_ref().map(|hint| format!(" -- {hint}")).unwrap_or_default()))
         .collect();
-    expect![[""]].assert_eq(&text);
+    expect![[r#"
+        rule 1: there is no column `dely` -- did you mean `delay`?
+        rule 2: it checks nothing -- give it `rows`, `sql`, or `column` with `nulls`, `between`, `in`, `matches` or `unique: true`
+        rule 3: it checks nothing -- give it `rows`, `sql`, or `column` with `nulls`, `between`, `in`, `matches` or `unique: true`
+        rule 4: `between` needs a `column`
+        rule 5: `between`: "a" is not a value of `id`, which is of type integer
+        rule 6: `between` has no bound
+        rule 7: `between`: 5 to 2 is empty
+        rule 8: `between`: "2013-02-30" is not a value of `day`, which is of type date
+        rule 9: `in`: 1.5 is not a value of `id`, which is of type integer
+        rule 10: `in` allows no value at all
+        rule 11: `matches`: `a(b` is not a regular expression: unclosed group
+        rule 12: `matches`: `id` is of type integer, not text
+        rule 13: `unique: false` checks nothing -- leave it out
+        rule 14: `rows` has neither `min` nor `max`
+        rule 15: `rows`: `min` 5 is over `max` 2
+        rule 16: `nulls` is a share from 0 to 1, not 5
+        rule 17: `tolerate` has no meaning for `rows` and `nulls` -- widen its bounds instead
+        rule 18: `tolerate` is a share from 0 to 1, not 2
+        rule 18: `sql`: there is no column `dely` -- did you mean `delay`?
+        rule 19: `sql`: the condition is of type Float64, not true or false
+    "#]].assert_eq(&text);
 }
 
 #[test]

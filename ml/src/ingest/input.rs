@@ -95,10 +95,10 @@ impl Input {
         true
     }
 
-    /// Passes over the rest of the line, however long, and returns its beginning.
+    /// Passes over the line, however long, and returns its beginning.
     pub fn skip_line(&mut self) -> Vec<u8> {
-        let length = self.window().len().min(1024);
-        let beginning = self.window()[..length].to_vec();
+        let line = self.window().iter().position(|byte| *byte == b'\n').unwrap_or(self.window().len());
+        let beginning = trim_return(&self.window()[..line.min(1024)]).to_vec();
         loop {
             if let Some(at) = self.window().iter().position(|byte| *byte == b'\n') {
                 self.consume(at + 1);

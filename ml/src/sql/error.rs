@@ -89,7 +89,13 @@ impl SqlError {
         match error {
             DataFusionError::SQL(error, _) => syntax(*error),
             DataFusionError::SchemaError(error, _) => schema(*error),
+            DataFusionError::Plan(message) if message.starts_with("No SQL statements were provided") => {
+                SqlError::Plan { message: "it is empty".to_owned(), hint: None }
+            }
             DataFusionError::Plan(message) => plan(&message),
+            DataFusionError::NotImplemented(message) if message.contains("a single SQL statement") => {
+                SqlError::Plan { message: "it is more than one statement".to_owned(), hint: None }
+            }
             DataFusionError::NotImplemented(message) => {
                 SqlError::Plan { message: format!("not supported: {}", tidy(&message)), hint: None }
             }
@@ -159,6 +165,18 @@ fn schema(error: SchemaError) -> SqlError {
 }
 
 fn plan(message: &str) -> SqlError {
+    // Two common slips whose messages speak of the planner's insides.
+    let quoted = || message.split('"').nth(1).unwrap_or_default();
+    if message.starts_with("Projections require unique expression names") {
+        let column = quoted().rsplit('.').next().unwrap_or_default().to_owned();
+        return SqlError::DuplicateColumn { column };
+    }
+    if message.starts_with("Column in SELECT must be in GROUP BY") {
+        return SqlError::Plan {
+            message: format!("column `{}` is neither in `group by` nor inside an aggregate", quoted()),
+            hint: Some("group by it too, or say which of its values is meant: `min(...)`, `max(...)`".to_owned()),
+        };
+    }
     match message.split_once("\nDid you mean ") {
         Some((message, near)) => {
             let near = near.trim().trim_end_matches('?').trim_matches('\'');

@@ -55,6 +55,7 @@ impl Heartbeat {
         loop {
             self.beat().await;
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}
                 () = self.now.notified() => {}
             }

@@ -1,0 +1,287 @@
+//! What the checker writes down beside the store, verb by verb, and what it finds wrong at once.
+//!
+//! [`Books`] belong to a state of the store and go back with it; [`Ledger`] knows all that ever happened.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gristmill_backends::state::memory::MemoryStore;
+use gristmill_backends::state::{
+    Append, AppendEntry, Claim, ClaimAnswer, Finish, FinishAnswer, LeaseView, Renewal, Renewed,
+};
+use gristmill_protocol::fact::{Cause, Fact, JournalBody};
+use gristmill_protocol::message::{ExpiryCause, InboxEntry, InboxEvent, Outcome, ReturnCause};
+use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId, wire};
+
+use crate::shadow::{Shadow, State};
+
+/// What follows from the verbs that the store remembers.
+#[derive(Clone, Debug, Default)]
+pub struct Books {
+    pub runs: BTreeMap<RunId, Shadow>,
+    /// Claims that were granted of tasks that name a limit, and may still be live.
+    limited: BTreeMap<AttemptRef, WorkerId>,
+    /// Attempts taken back from a worker that hasn't said that it stopped, and until when they count.
+    stopping: BTreeMap<AttemptRef, (WorkerId, Timestamp)>,
+    /// Reports that ended an attempt which was out.
+    taken: BTreeSet<AttemptRef>,
+    /// Attempts that were ended by expiry or taken back.
+    closed: BTreeSet<AttemptRef>,
+    /// Who granted leases belong to.
+    holders: BTreeMap<AttemptRef, WorkerId>,
+}
+
+/// What happened in all lives of the store.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    pub violations: Vec<String>,
+    /// Attempts whose assignment was ever written, and whether as solo each time.
+    pub(crate) assigned: BTreeMap<AttemptRef, bool>,
+    pub rollbacks: u32,
+    pub works_begun: u64,
+    /// The most tasks that name the limit may be at work.
+    pub limit: usize,
+}
+
+impl Ledger {
+    /// Something is wrong.
+    pub fn violation(&mut self, what: String) {
+        if !self.violations.contains(&what) {
+            self.violations.push(what);
+        }
+    }
+
+    /// Work begins; returns whether it must be alone.
+    pub fn work_begins(&mut self, attempt: AttemptRef) -> bool {
+        self.works_begun += 1;
+        match self.assigned.get(&without_tag(attempt)) {
+            Some(solo) => *solo,
+            None => {
+                self.violation(format!("{attempt} is worked on though its assignment was never written"));
+                false
+            }
+        }
+    }
+}
+
+/// The event of an inbox entry, looked up before it goes.
+pub fn entry_of(store: &MemoryStore, shard: Shard, id: gristmill_protocol::message::InboxId) -> Option<InboxEntry> {
+    let mut before = id;
+    match before.seq.checked_sub(1) {
+        Some(seq) => before.seq = seq,
+        None => {
+            before.ms = before.ms.checked_sub(1)?;
+            before.seq = u64::MAX;
+        }
+    }
+    store.inbox(&[(shard, before)], 1).pop().map(|(_, entry)| entry).filter(|entry| entry.id == id)
+}
+
+impl Books {
+    /// A run was made.
+    pub fn created(&mut self, run: RunId, entry: &[u8], ledger: &mut Ledger) {
+        let mut shadow = Shadow::default();
+        if let Ok(body) = wire::decode::<JournalBody>("an entry", entry) {
+            apply_all(run, &mut shadow, &body, ledger);
+        }
+        self.runs.insert(run, shadow);
+    }
+
+    /// An append took effect: `written` are its entries that are new, `events` what it consumed.
+    pub fn appended(&mut self, append: &Append, written: &[&AppendEntry], events: &[InboxEntry], ledger: &mut Ledger) {
+        let reported = self.wanted_successes(events);
+        for entry in written {
+            let body: JournalBody = match wire::decode("an entry", &entry.body) {
+                Ok(body) => body,
+                Err(error) => return ledger.violation(format!("{} has an entry that can't be read: {error}", entry.run)),
+            };
+            for fact in &body.facts {
+                self.note(entry.run, fact, append.token, ledger);
+            }
+            let shadow = self.runs.entry(entry.run).or_default();
+            apply_all(entry.run, shadow, &body, ledger);
+        }
+        for (run, task, attempt) in reported {
+            let Some(shadow) = self.runs.get(&run) else { continue };
+            if !shadow.ended && matches!(shadow.state(task), Some(State::Out | State::Idle)) {
+                ledger.violation(format!("{run}:{task}#{attempt} succeeded first and isn't recorded"));
+            }
+        }
+    }
+
+    /// Successes among events whose tasks are out.
+    fn wanted_successes(&self, events: &[InboxEntry]) -> Vec<(RunId, u32, u16)> {
+        let mut wanted = Vec::new();
+        for entry in events {
+            let InboxEvent::Finished { reports, .. } = &entry.event else { continue };
+            for report in reports {
+                let AttemptRef { run, task: TaskKey { index, .. }, attempt } = report.attempt;
+                let Some(shadow) = self.runs.get(&run) else { continue };
+                let success = matches!(report.outcome, Outcome::Succeeded { .. });
+                // An attempt whose own assignment is in the journal has the right tag.
+                let known = shadow.last_attempt(index) >= attempt && self.taken.contains(&report.attempt);
+                if success && known && shadow.state(index) == Some(State::Out) {
+                    wanted.push((run, index, attempt));
+                }
+            }
+        }
+        wanted
+    }
+
+    fn note(&mut self, run: RunId, fact: &Fact, _token: OwnerToken, ledger: &mut Ledger) {
+        match fact {
+            Fact::Ended { task, attempt, cause: Cause::Returned(ReturnCause::RecordClosed), worker: None, .. } => {
+                let eaten = self
+                    .taken
+                    .iter()
+                    .find(|taken| taken.run == run && taken.task.index == *task && taken.attempt == *attempt);
+                if let Some(eaten) = eaten {
+                    ledger.violation(format!("{eaten} was reported, and is taken for closed without a word"));
+                }
+            }
+            Fact::Assigned { solo, ranges, .. } => {
+                // The tag isn't in the fact; it is found when the attempt is claimed.
+                for range in ranges {
+                    for index in range.first..range.first + range.count {
+                        let low = AttemptRef { run, task: TaskKey { index, tag: 0 }, attempt: range.attempt };
+                        let known = ledger.assigned.entry(low).or_insert(*solo);
+                        *known &= *solo;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Claims were answered.
+    pub fn claimed(&mut self, claim: &Claim, answers: &[ClaimAnswer], ledger: &mut Ledger) {
+        for (item, answer) in claim.attempts.iter().zip(answers) {
+            if *answer != ClaimAnswer::Granted {
+                continue;
+            }
+            let attempt = item.attempt;
+            let Some(shadow) = self.runs.get(&attempt.run) else {
+                ledger.violation(format!("{attempt} is granted of a run that isn't there"));
+                continue;
+            };
+            if shadow.ended || shadow.cancelling {
+                ledger.violation(format!("{attempt} is granted of a run that isn't open"));
+            }
+            if shadow.settled.contains(&attempt.task.index) {
+                ledger.violation(format!("{attempt} is granted though its task's success is recorded"));
+            }
+            if let Some(other) = self.holders.get(&attempt).filter(|other| **other != claim.worker) {
+                ledger.violation(format!("{attempt} is granted to {} and to {other}", claim.worker));
+            }
+            self.begun(attempt, claim.worker);
+        }
+    }
+
+    fn begun(&mut self, attempt: AttemptRef, worker: WorkerId) {
+        self.holders.insert(attempt, worker);
+        if self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_limited(attempt.task.index)) {
+            self.limited.insert(attempt, worker);
+        }
+    }
+
+    /// A heartbeat was answered.
+    pub fn renewed(&mut self, renewal: &Renewal, renewed: &Renewed, ledger: &mut Ledger) {
+        for held in &renewal.held {
+            let attempt = held.attempt;
+            if !renewed.stop.contains(&attempt) {
+                self.begun(attempt, renewal.worker);
+                continue;
+            }
+            let Some(shadow) = self.runs.get(&attempt.run) else { continue };
+            let over = shadow.ended
+                || shadow.settled.contains(&attempt.task.index)
+                || self.closed.contains(&attempt)
+                || self.taken.contains(&attempt)
+                || !shadow.is_out(attempt)
+                || self.holders.get(&attempt).is_some_and(|holder| *holder != renewal.worker);
+            if !over {
+                ledger.violation(format!("{} is told to stop {attempt}, which is its own", renewal.worker));
+            }
+        }
+    }
+
+    /// Reports were answered; `events` are what went into the inbox.
+    pub fn finished(&mut self, finish: &Finish, answers: &[FinishAnswer]) {
+        for (report, answer) in finish.reports.iter().zip(answers) {
+            let attempt = report.attempt;
+            if self.stopping.get(&attempt).is_some_and(|(worker, _)| *worker == finish.worker) {
+                self.stopping.remove(&attempt);
+            }
+            let out = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(attempt));
+            if *answer == FinishAnswer::Recorded && out && report.outcome != Outcome::Stopped {
+                self.taken.insert(attempt);
+            }
+        }
+    }
+
+    /// Something was put into an inbox by the owner's verbs.
+    pub fn happened(&mut self, event: &InboxEvent) {
+        match event {
+            InboxEvent::Expired { ended } => self.closed.extend(ended.iter().map(|ended| ended.attempt)),
+            InboxEvent::Revoked { ended } => {
+                for revoked in ended {
+                    self.closed.insert(revoked.attempt);
+                    if let Some(holder) = revoked.holder {
+                        self.stopping.insert(revoked.attempt, (holder.worker, holder.until));
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Leases of the limit that are live now are no more than may be.
+    pub fn check_limit(&mut self, store: &MemoryStore, now: Timestamp, ledger: &mut Ledger) {
+        self.stopping.retain(|_, (_, until)| *until > now);
+        let mut live = Vec::new();
+        let mut over = Vec::new();
+        for attempt in self.limited.keys() {
+            let held = match store.leases(attempt.run.shard(), &[*attempt])[..] {
+                [LeaseView::Held(holder)] => Some(holder.until > now),
+                _ => None,
+            };
+            if held == Some(true) || self.stopping.contains_key(attempt) {
+                // After a rollback work may go on of which the journal knows nothing; it isn't counted by anyone.
+                let known = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(*attempt));
+                if known || ledger.rollbacks == 0 {
+                    live.push(*attempt);
+                }
+            } else if held.is_none() {
+                over.push(*attempt);
+            }
+        }
+        for attempt in over {
+            self.limited.remove(&attempt);
+        }
+        if live.len() > ledger.limit {
+            let live: Vec<String> = live.iter().map(ToString::to_string).collect();
+            ledger.violation(format!("{} leases of a limit of {} are live: {}", live.len(), ledger.limit, live.join(", ")));
+        }
+    }
+}
+
+/// Attempts that an event says were lost.
+pub fn lost(event: &InboxEvent) -> impl Iterator<Item = (AttemptRef, WorkerId)> + '_ {
+    let ended = match event {
+        InboxEvent::Expired { ended } => &ended[..],
+        _ => &[],
+    };
+    ended.iter().filter(|ended| ended.cause == ExpiryCause::Lost).map(|ended| (ended.attempt, ended.worker))
+}
+
+/// The name under which an attempt's assignment is written down.
+pub fn without_tag(attempt: AttemptRef) -> AttemptRef {
+    AttemptRef { task: TaskKey { tag: 0, ..attempt.task }, ..attempt }
+}
+
+fn apply_all(run: RunId, shadow: &mut Shadow, body: &JournalBody, ledger: &mut Ledger) {
+    for fact in &body.facts {
+        if let Err(what) = shadow.apply(fact) {
+            ledger.violation(format!("{run}: {what}"));
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! What goes wrong in an execution, drawn before it begins: some kinds of trouble, each at some times.
+//!
+//! Each execution draws the kinds it has, so that some are all about one kind and every pair meets in many.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_worker_runtime::Drain;
+use tokio::time::Instant;
+
+use crate::broker::Manners;
+use crate::dice::Dice;
+use crate::plan::POOLS;
+use crate::process::{Blow, Moment, Part, Process};
+use crate::store::Weather;
+use crate::work::Habits;
+use crate::world::World;
+
+/// The trouble of an execution.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    pub weather: Weather,
+    pub manners: Manners,
+    pub habits: Habits,
+    /// What happens when, in milliseconds after the beginning.
+    timed: Vec<(u64, Fault)>,
+    /// Milliseconds until all is quiet.
+    lasts_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    KillScheduler,
+    StopScheduler { ms: u64 },
+    FuseScheduler { calls: u64, moment: Moment, blow: Blow },
+    CutScheduler { ms: u64 },
+    KillWorker,
+    StopWorker { ms: u64 },
+    StopWorkersLoop { ms: u64 },
+    FuseWorker { calls: u64, moment: Moment, blow: Blow },
+    CutWorker { ms: u64 },
+    DrainWorker { now: bool },
+    RestartBroker { down_ms: u64, forgets: bool },
+    DeleteQueue,
+    CutFromBroker,
+    RestartStore { down_ms: u64, back_ms: u64, step_ms: i64 },
+    SlowStore { ms: u64 },
+    StepClock { ms: i64 },
+}
+
+impl Faults {
+    /// Draws what will go wrong.
+    pub fn draw(dice: &mut Dice) -> Faults {
+        let mut sometimes = |most: u64| if dice.chance(500) { dice.between(1, most) } else { 0 };
+        let weather = Weather { fails: sometimes(30), hangs: sometimes(5), slow: sometimes(50) };
+        let manners =
+            Manners { loses: sometimes(60), doubles: sometimes(200), swaps: sometimes(500), delays: sometimes(100) };
+        let habits = Habits {
+            fails: sometimes(150),
+            fails_for_good: sometimes(40),
+            rejects: sometimes(20),
+            hangs: sometimes(60),
+            kills_worker: sometimes(20),
+            ignores_stop: sometimes(500),
+            takes_long: sometimes(150),
+        };
+        let lasts_ms = dice.between(6_000, 25_000);
+        let kinds: Vec<u64> = (0..16).filter(|_| dice.chance(300)).collect();
+        let mut timed = Vec::new();
+        for _ in 0..dice.below(10) {
+            let Some(kind) = dice.pick(&kinds).copied() else { break };
+            let at = dice.between(200, lasts_ms - 500);
+            timed.push((at, Fault::draw(kind, dice)));
+        }
+        timed.sort_by_key(|(at, _)| *at);
+        Faults { weather, manners, habits, timed, lasts_ms }
+    }
+}
+
+impl Fault {
+    fn draw(kind: u64, dice: &mut Dice) -> Fault {
+        let fuse = |dice: &mut Dice| {
+            let moment = if dice.chance(500) { Moment::Before } else { Moment::After };
+            let blow = if dice.chance(700) { Blow::Kill } else { Blow::Stop(dice.between(100, 8_000)) };
+            (dice.between(1, 40), moment, blow)
+        };
+        match kind {
+            0 => Fault::KillScheduler,
+            1 => Fault::StopScheduler { ms: dice.between(300, 9_000) },
+            2 => {
+                let (calls, moment, blow) = fuse(dice);
+                Fault::FuseScheduler { calls, moment, blow }
+            }
+            3 => Fault::CutScheduler { ms: dice.between(300, 9_000) },
+            4 => Fault::KillWorker,
+            5 => Fault::StopWorker { ms: dice.between(300, 14_000) },
+            6 => Fault::StopWorkersLoop { ms: dice.between(300, 9_000) },
+            7 => {
+                let (calls, moment, blow) = fuse(dice);
+                Fault::FuseWorker { calls, moment, blow }
+            }
+            8 => Fault::CutWorker { ms: dice.between(300, 14_000) },
+            9 => Fault::DrainWorker { now: dice.chance(500) },
+            10 => Fault::RestartBroker { down_ms: dice.below(3_000), forgets: dice.chance(500) },
+            11 => Fault::DeleteQueue,
+            12 => Fault::CutFromBroker,
+            13 => {
+                let step_ms = if dice.chance(150) { dice.between(0, 6_000) as i64 - 3_000 } else { 0 };
+                let down_ms = if dice.chance(300) { dice.between(1_000, 8_000) } else { dice.below(1_000) };
+                Fault::RestartStore { down_ms, back_ms: dice.below(2_001), step_ms }
+            }
+            14 => Fault::SlowStore { ms: dice.between(500, 5_000) },
+            _ => {
+                let ms = dice.between(100, 15_000) as i64;
+                Fault::StepClock { ms: if dice.chance(500) { ms } else { -ms } }
+            }
+        }
+    }
+}
+
+/// Lets everything go wrong at its time, until all is quiet.
+pub(crate) async fn wreak(world: &Arc<World>, faults: &Faults, mut dice: Dice) {
+    let begin = Instant::now();
+    let at = |ms: u64| begin + Duration::from_millis(ms);
+    // The state to go back to is kept at its time.
+    for (when, fault) in &faults.timed {
+        if let Fault::RestartStore { back_ms, .. } = fault
+            && *back_ms > 0
+        {
+            let (store, when) = (world.store.clone(), at(when.saturating_sub(*back_ms)));
+            tokio::spawn(async move {
+                tokio::time::sleep_until(when).await;
+                store.take_snapshot();
+            });
+        }
+    }
+    for (when, fault) in &faults.timed {
+        tokio::time::sleep_until(at(*when)).await;
+        happen(world, *fault, &mut dice).await;
+    }
+    tokio::time::sleep_until(at(faults.lasts_ms)).await;
+}
+
+async fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
+    let scheduler = |dice: &mut Dice| dice.pick(&world.roster().schedulers).cloned();
+    let worker = |dice: &mut Dice| dice.pick(&world.roster().workers).map(|(process, _)| process.clone());
+    let both = [Part::Loop, Part::Beat];
+    let on = |process: Option<Arc<Process>>, act: &dyn Fn(&Arc<Process>)| {
+        if let Some(process) = process {
+            act(&process);
+        }
+    };
+    match fault {
+        Fault::KillScheduler => on(scheduler(dice), &|process| process.kill()),
+        Fault::StopScheduler { ms } => on(scheduler(dice), &|process| process.stop(ms, &both)),
+        Fault::FuseScheduler { calls, moment, blow } => {
+            on(scheduler(dice), &|process| process.set_fuse(calls, moment, blow));
+        }
+        Fault::CutScheduler { ms } => on(scheduler(dice), &|process| process.cut(ms)),
+        Fault::KillWorker => on(worker(dice), &|process| process.kill()),
+        Fault::StopWorker { ms } => on(worker(dice), &|process| process.stop(ms, &both)),
+        Fault::StopWorkersLoop { ms } => on(worker(dice), &|process| process.stop(ms, &both[..1])),
+        Fault::FuseWorker { calls, moment, blow } => {
+            on(worker(dice), &|process| process.set_fuse(calls, moment, blow));
+        }
+        Fault::CutWorker { ms } => on(worker(dice), &|process| {
+            process.cut(ms);
+            world.broker.cut(process);
+        }),
+        Fault::DrainWorker { now } => {
+            if let Some((process, drain)) = dice.pick(&world.roster().workers) {
+                world.trace.say(|| format!("{} is to drain; at once: {now}", process.name));
+                drain.send_replace(if now { Drain::Now } else { Drain::Finish });
+            }
+        }
+        Fault::RestartBroker { down_ms, forgets } => world.broker.restart(down_ms, forgets).await,
+        Fault::DeleteQueue => {
+            if let Some(queue) = dice.pick(&POOLS) {
+                world.broker.delete_queue(queue);
+            }
+        }
+        Fault::CutFromBroker => on(worker(dice), &|process| world.broker.cut(process)),
+        Fault::RestartStore { down_ms, back_ms, step_ms } => {
+            if step_ms != 0 {
+                world.store.step_clock(step_ms);
+            }
+            world.store.restart(down_ms, back_ms > 0).await;
+        }
+        Fault::SlowStore { ms } => world.store.be_slow(ms),
+        Fault::StepClock { ms } => world.store.step_clock(ms),
+    }
+}

@@ -1,0 +1,264 @@
+//! The commands and their options.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Machine-learning pipelines as durable, distributed work.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    /// Folder where state lives: runs, models, artifacts.
+    #[arg(long, global = true, env = "GRISTMILL_HOME", default_value = ".gristmill", value_name = "FOLDER")]
+    pub home: PathBuf,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  gristmill init data/flights.csv --target late   write a first pipeline for a table
+  gristmill run pipeline.yaml                     run it
+  gristmill report -o report.html                 look at the last run
+  gristmill promote delays 3 champion             make version 3 the champion";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a pipeline that learns to predict a column of a table.
+    #[command(
+        after_help = "Examples:\n  gristmill init flights.csv --target late\n  gristmill init 'data/*.parquet' --target price -o price.yaml"
+    )]
+    Init(InitArgs),
+    /// Check a pipeline file as a whole.
+    #[command(
+        after_help = "Examples:\n  gristmill check pipeline.yaml\n  gristmill check pipeline.yaml --set source=other.csv --json"
+    )]
+    Check(CheckArgs),
+    /// Run a pipeline in this process, to its end.
+    #[command(
+        after_help = "Examples:\n  gristmill run pipeline.yaml\n  gristmill run pipeline.yaml --set trees=200 --no-cache\n  gristmill run pipeline.yaml --json | jq .models"
+    )]
+    Run(RunArgs),
+    /// Go on with a run that failed, was rejected, cancelled or cut off; what succeeded isn't done again.
+    #[command(after_help = "Examples:\n  gristmill resume\n  gristmill resume run-0192f0c1a2b37000a1b2c3d4e5f60718")]
+    Resume(ResumeArgs),
+    /// List runs, newest first.
+    Runs(RunsArgs),
+    /// Show a run: its steps, what was made, what failed.
+    Show(RunRef),
+    /// Say why a run, or a step of it, isn't getting on, or why it ended as it did.
+    Explain(RunRef),
+    /// Ask a run to stop. What succeeded is kept.
+    Cancel(CancelArgs),
+    /// Draw a run as a waterfall.
+    Trace(RunRef),
+    /// Write a run's report as one HTML file.
+    #[command(
+        after_help = "Examples:\n  gristmill report\n  gristmill report run-0192f0c1a2b37000a1b2c3d4e5f60718 -o out/report.html"
+    )]
+    Report(ReportArgs),
+    /// List registered models.
+    Models(JsonArgs),
+    /// Show a registered model: versions, metrics, aliases with their history.
+    Model(ModelArgs),
+    /// Point an alias of a model to a version.
+    #[command(after_help = "Example:\n  gristmill promote flight-delays 3 champion --why 'better on the holidays'")]
+    Promote(PromoteArgs),
+    /// Point an alias of a model back to where it was before.
+    #[command(after_help = "Example:\n  gristmill rollback flight-delays champion --why 'complaints from JFK'")]
+    Rollback(RollbackArgs),
+    /// List artifacts, show one, or save one to a file.
+    Artifacts(ArtifactsArgs),
+    /// Print the JSON Schema of pipeline files, for editors.
+    Schema,
+    /// Measure this machine: the pure core, no-op tasks end to end, a chain of steps.
+    #[command(
+        after_help = "Examples:\n  gristmill bench core\n  gristmill bench noop --tasks 100000\n  gristmill bench chain --json"
+    )]
+    Bench(BenchArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// A file, a folder or a glob.
+    pub data: String,
+    /// The column to predict.
+    #[arg(long, value_name = "COLUMN")]
+    pub target: String,
+    /// The file to write.
+    #[arg(short, long, default_value = "pipeline.yaml", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write over the file if it is there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The pipeline file.
+    pub pipeline: PathBuf,
+    /// Sets a parameter; may be given more than once.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub parameters: Vec<(String, String)>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The pipeline file.
+    pub pipeline: PathBuf,
+    /// Sets a parameter; may be given more than once.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub parameters: Vec<(String, String)>,
+    /// Do all work anew, whatever was done before.
+    #[arg(long)]
+    pub no_cache: bool,
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// The run; the newest one when left out.
+    pub run: Option<String>,
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// How a run is run here.
+#[derive(Clone, Debug, Args)]
+pub struct HowArgs {
+    /// End with one JSON object on standard output; progress goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+    /// Tasks that run at a time. Default: the machine's cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: Option<u32>,
+    /// Memory that one task may plan with, in MiB. Default: half of the machine's.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..))]
+    pub memory: Option<u64>,
+    /// Flush every decision to the disk before it counts: survives a power cut, not only a killed process.
+    #[arg(long)]
+    pub durable: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// How many to list.
+    #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
+    pub limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RunRef {
+    /// The run; the newest one when left out.
+    pub run: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CancelArgs {
+    /// The run; the newest one when left out.
+    pub run: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The run; the newest one when left out.
+    pub run: Option<String>,
+    /// The file to write.
+    #[arg(short, long, default_value = "report.html", value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub struct JsonArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// The model's name.
+    pub name: String,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PromoteArgs {
+    /// The model's name.
+    pub name: String,
+    /// The version.
+    pub version: u64,
+    /// The alias that is to point to it.
+    #[arg(default_value = "champion")]
+    pub alias: String,
+    /// Why, for the model's history.
+    #[arg(long, default_value = "")]
+    pub why: String,
+}
+
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The model's name.
+    pub name: String,
+    /// The alias that is to go back.
+    #[arg(default_value = "champion")]
+    pub alias: String,
+    /// Why, for the model's history.
+    #[arg(long, default_value = "")]
+    pub why: String,
+}
+
+#[derive(Debug, Args)]
+pub struct ArtifactsArgs {
+    /// The artifact to show: its digest, or the first digits of it. All are listed when left out.
+    pub digest: Option<String>,
+    /// Save it to this file.
+    #[arg(short, long, value_name = "FILE", requires = "digest")]
+    pub output: Option<PathBuf>,
+    /// How many to list.
+    #[arg(short = 'n', long, default_value_t = 50, value_name = "N")]
+    pub limit: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure.
+    pub scenario: Scenario,
+    /// Tasks, or steps of the chain. Default: 1,000,000 (core), 100,000 (noop), 1,000 (chain).
+    #[arg(long, value_name = "N")]
+    pub tasks: Option<u32>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// The pure core: events per second, bytes of state a task, cost per task from 1,000 tasks to many.
+    Core,
+    /// No-op tasks through the embedded stores: tasks per second with a durable journal.
+    Noop,
+    /// A chain of no-op steps: the time from one step's end to the next one's start.
+    Chain,
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as `name=value`".to_owned()),
+    }
+}
