@@ -37,7 +37,9 @@ const PREFIX_DIGITS_MIN: usize = 4;
 /// Why an artifact can't be found, shown or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum ShowError {
-    #[error("`{text}` is no digest: give `sha256:` and 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more")]
+    #[error(
+        "`{text}` is no digest: give `sha256:` and 64 hexadecimal digits, or the first {PREFIX_DIGITS_MIN} or more"
+    )]
     NotADigest { text: String },
     #[error("no artifact's digest begins with `{text}`")]
     NoSuch { text: String },
@@ -146,15 +148,13 @@ pub fn list_text(listed: &[Listed], more: bool) -> String {
     }
     let total = text::bytes(listed.iter().map(|artifact| artifact.bytes).sum());
     let count = text::counted(listed.len() as u64, "artifact");
-    let more = if more { "\nhint: there are more; `-n` lists them\n" } else { "" };
+    let more = if more { "hint: there are more; `-n` says how many to list\n" } else { "" };
     format!("{table}\n{count}, {total}\n{more}")
 }
 
 /// Artifacts as JSON.
 pub fn list_json(listed: &[Listed]) -> Value {
-    let one = |artifact: &Listed| {
-        json!({ "digest": artifact.digest.to_string(), "kind": artifact.kind.as_str(), "bytes": artifact.bytes })
-    };
+    let one = |artifact: &Listed| json!({ "digest": artifact.digest.to_string(), "kind": artifact.kind.as_str(), "bytes": artifact.bytes });
     Value::Array(listed.iter().map(one).collect())
 }
 
@@ -165,9 +165,8 @@ pub async fn find(artifacts: &dyn Artifacts, text: &str) -> Result<Digest, ShowE
     if !hexadecimal || !(PREFIX_DIGITS_MIN..=64).contains(&digits.len()) {
         return Err(ShowError::NotADigest { text: text.to_owned() });
     }
-    let lowest: Digest = format!("sha256:{digits:0<64}")
-        .parse()
-        .map_err(|_| ShowError::NotADigest { text: text.to_owned() })?;
+    let lowest: Digest =
+        format!("sha256:{digits:0<64}").parse().map_err(|_| ShowError::NotADigest { text: text.to_owned() })?;
     let mut found: Vec<Digest> = Vec::new();
     if artifacts.size(lowest).await?.is_some() {
         found.push(lowest);
@@ -177,9 +176,7 @@ pub async fn find(artifacts: &dyn Artifacts, text: &str) -> Result<Digest, ShowE
     match found.as_slice() {
         [] => Err(ShowError::NoSuch { text: text.to_owned() }),
         [only] => Ok(*only),
-        [first, second, ..] => {
-            Err(ShowError::Ambiguous { text: text.to_owned(), first: *first, second: *second })
-        }
+        [first, second, ..] => Err(ShowError::Ambiguous { text: text.to_owned(), first: *first, second: *second }),
     }
 }
 
@@ -215,9 +212,9 @@ pub async fn show(artifacts: &dyn Artifacts, digest: Digest) -> Result<Shown, Sh
     }
     let bytes = artifacts.get(digest).await?;
     let content = match kind {
-        Kind::Json => Content::Json(
-            serde_json::from_slice(&bytes).map_err(|source| ShowError::Json { digest, source })?,
-        ),
+        Kind::Json => {
+            Content::Json(serde_json::from_slice(&bytes).map_err(|source| ShowError::Json { digest, source })?)
+        }
         Kind::Parquet => table(digest, bytes)?,
         Kind::Binary => match Model::from_bytes(&bytes) {
             Ok(model) => Content::Model(Box::new(model)),
@@ -275,9 +272,7 @@ impl Shown {
         let content = match &self.content {
             Content::Json(value) => value.clone(),
             Content::Table { schema, rows, head } => {
-                let column = |field: &std::sync::Arc<arrow::datatypes::Field>| {
-                    json!({ "name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable() })
-                };
+                let column = |field: &std::sync::Arc<arrow::datatypes::Field>| json!({ "name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable() });
                 let head = head.as_ref().map(batch_json).transpose();
                 let head = head.map_err(|source| ShowError::Rows { digest, source })?.unwrap_or_default();
                 json!({ "rows": rows, "columns": schema.fields().iter().map(column).collect::<Vec<_>>(), "head": head })

@@ -101,10 +101,7 @@ fn explain_ended(history: &History, status: RunStatus) -> Explanation {
         ),
         RunStatus::Cancelled => {
             let by = history.cancelled_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
-            (
-                format!("it was cancelled{by}"),
-                Some(format!("`gristmill resume {run}` goes on from what succeeded")),
-            )
+            (format!("it was cancelled{by}"), Some(format!("`gristmill resume {run}` goes on from what succeeded")))
         }
     };
     Explanation { run, status: status.as_str(), summary, steps, hint }
@@ -137,12 +134,9 @@ fn skipped_because(history: &History, step: &StepHistory) -> String {
     };
     match step.when {
         When::Failure => "it runs only when a step before it fails, and none did".to_owned(),
-        When::Success | When::Always => told(&[
-            StepState::Failed,
-            StepState::Rejected,
-            StepState::Skipped,
-            StepState::Cancelled,
-        ]),
+        When::Success | When::Always => {
+            told(&[StepState::Failed, StepState::Rejected, StepState::Skipped, StepState::Cancelled])
+        }
     }
 }
 
@@ -166,7 +160,8 @@ fn explain_open(history: &History, mut core: Scheduler, workers: &[WorkerView], 
         if step.state == StepState::Succeeded {
             continue;
         }
-        let mut reasons = Reasons { core: &core, history, workers, now, was_out: &was_out, lines: Vec::new(), hint: None };
+        let mut reasons =
+            Reasons { core: &core, history, workers, now, was_out: &was_out, lines: Vec::new(), hint: None };
         reasons.of_step(at);
         let Reasons { lines, hint, .. } = reasons;
         steps.push(StepReason { step: step.name.clone(), state: step.state, reasons: lines, hint });
@@ -281,7 +276,9 @@ impl Reasons<'_> {
                         let progress = progress.unwrap_or_default();
                         (format!("attempt {attempt} is at work on {worker}, out for {age}{progress}"), None)
                     }
-                    None => (format!("attempt {attempt} is out for {age}, and no live worker says that it has it"), None),
+                    None => {
+                        (format!("attempt {attempt} is out for {age}, and no live worker says that it has it"), None)
+                    }
                 }
             }
             WaitingOn::Backoff { until, attempt } => {
@@ -295,9 +292,10 @@ impl Reasons<'_> {
                     .then(|| format!("no worker serves pool `{pool}`; they serve {}", pools_text(self.workers)));
                 (reason.to_string(), hint)
             }
-            WaitingOn::Limit { name, max, .. } => {
-                (reason.to_string(), Some(format!("raise `limits: {{ {name}: {max} }}` of the pipeline if more may run at a time")))
-            }
+            WaitingOn::Limit { name, max, .. } => (
+                reason.to_string(),
+                Some(format!("raise `limits: {{ {name}: {max} }}` of the pipeline if more may run at a time")),
+            ),
             other => (other.to_string(), None),
         }
     }
@@ -350,9 +348,7 @@ impl Explanation {
 
     /// The explanation for programs.
     pub fn to_json(&self) -> Value {
-        let step = |step: &StepReason| {
-            json!({ "step": step.step, "status": step.state.as_str(), "reasons": step.reasons, "hint": step.hint })
-        };
+        let step = |step: &StepReason| json!({ "step": step.step, "status": step.state.as_str(), "reasons": step.reasons, "hint": step.hint });
         json!({
             "run": self.run.to_string(),
             "status": self.status,

@@ -69,7 +69,8 @@ pub fn model_text(model: &ModelView, now: Timestamp) -> String {
     let mut table = Table::new(&titles);
     for version in model.versions.iter().rev() {
         let mut row = vec![version.version.to_string(), model.aliases_of(version.version).join(", ")];
-        let metric = |name: &String| version.new.metrics.get(name).map(|value| text::number(*value)).unwrap_or_default();
+        let metric =
+            |name: &String| version.new.metrics.get(name).map(|value| text::number(*value)).unwrap_or_default();
         row.extend(metrics.iter().map(metric));
         let algorithm = version.new.algorithm.clone();
         row.extend([algorithm, text::ago(version.at, now), version.by.clone(), version.new.model.short()]);

@@ -3,142 +3,161 @@
 use std::io::IsTerminal;
 use std::path::Path;
 
-use gristmill_protocol::{RunId, Timestamp};
+use anyhow::Context;
+use gristmill_protocol::Timestamp;
 use gristmill_scheduler::history::History;
+use serde_json::Value;
 
 use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, ReportArgs, RunRef, RunsArgs};
 use crate::home::Home;
 use crate::problem::Exit;
-use crate::{artifacts, explain, models, report, show, text, trace};
+use crate::{artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_};
 
-/// Columns of a waterfall that isn't drawn on a terminal.
-const WIDTH_DEFAULT: usize = 100;
+/// Columns of a screen that doesn't say how wide it is.
+const WIDTH: usize = 100;
 
 /// What is printed when a run has ended: JSON for programs, else what was made and what to type next.
 pub async fn print_end(home: &Home, history: &History, json: bool) -> anyhow::Result<()> {
-    let now = now(home).await?;
+    let now = home.state.clock().await?.now;
     if json {
-        println!("{:#}", show::summary_json(history, now));
-    } else {
-        print!("{}", show::end_text(history, now));
+        return print_json(&showing::summary_json(history, now));
+    }
+    let seconds = crate::progress::human_seconds(history.seconds(now));
+    println!("\n{} in {seconds}", showing::status(history));
+    if history.steps.iter().all(gristmill_scheduler::history::StepHistory::is_cached) {
+        println!("everything is as it was: no work was done");
+    }
+    print!("{}{}", showing::made_text(history), showing::failures_text(history));
+    if let Some(command) = showing::next_command(history) {
+        println!("next: {command}");
     }
     Ok(())
 }
 
 /// `gristmill runs`.
-pub async fn runs(folder: &Path, args: RunsArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(folder)?;
+pub async fn runs(home_folder: &Path, args: RunsArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
     let records = home.state.runs(None, args.limit).await?;
-    match args.json {
-        true => println!("{:#}", show::runs_json(&records)),
-        false => print!("{}", show::runs_text(&records, now(&home).await?)),
+    if args.json {
+        print_json(&showing::runs_json(&records))?;
+    } else {
+        print!("{}", showing::runs_text(&records, home.state.clock().await?.now));
     }
     Ok(Exit::Success)
 }
 
 /// `gristmill show`.
-pub async fn show(folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
-    let (home, history) = history(folder, args.run.as_deref()).await?;
-    let now = now(&home).await?;
-    match args.json {
-        true => println!("{:#}", show::summary_json(&history, now)),
-        false => print!("{}", show::show_text(&history, now)),
+pub async fn show(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
+    let (_, history, now) = open(home_folder, args.run.as_deref()).await?;
+    if args.json {
+        print_json(&showing::summary_json(&history, now))?;
+    } else {
+        print!("{}", showing::show_text(&history, now));
     }
     Ok(Exit::Success)
 }
 
 /// `gristmill explain`.
-pub async fn explain(folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
-    let home = Home::read(folder)?;
+pub async fn explain(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
     let run = home.find_run(args.run.as_deref()).await?;
-    let workers = home.state.workers().await?;
-    let explanation = explain::explain(&*home.state, run, &workers, now(&home).await?).await?;
-    match args.json {
-        true => println!("{:#}", explanation.to_json()),
-        false => print!("{}", explanation.to_text()),
+    let now = home.state.clock().await?.now;
+    // Only the process that owns the home knows its workers; the journal says the rest.
+    let explanation = explaining::explain(&*home.state, run, &[], now).await?;
+    if args.json {
+        print_json(&explanation.to_json())?;
+    } else {
+        print!("{}", explanation.to_text());
     }
     Ok(Exit::Success)
 }
 
 /// `gristmill trace`.
-pub async fn trace(folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
-    let (home, history) = history(folder, args.run.as_deref()).await?;
-    let now = now(&home).await?;
-    match args.json {
-        true => println!("{:#}", trace::trace_json(&history, now)),
-        false => print!("{}", trace::trace_text(&history, now, width())),
+pub async fn trace(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
+    let (_, history, now) = open(home_folder, args.run.as_deref()).await?;
+    if args.json {
+        print_json(&tracing_::trace_json(&history, now))?;
+    } else {
+        print!("{}", tracing_::trace_text(&history, now, width()));
     }
     Ok(Exit::Success)
 }
 
 /// `gristmill report`.
-pub async fn report(folder: &Path, args: ReportArgs) -> anyhow::Result<Exit> {
-    let (home, history) = history(folder, args.run.as_deref()).await?;
-    let bytes = report::write(&history, &*home.artifacts, &args.output).await?;
-    println!("{} tells of {}, {}", args.output.display(), history.run, text::bytes(bytes));
+pub async fn report(home_folder: &Path, args: ReportArgs) -> anyhow::Result<Exit> {
+    let (home, history, _) = open(home_folder, args.run.as_deref()).await?;
+    let bytes = reporting::write(&history, &*home.artifacts, &args.output).await?;
+    println!("{} tells of {}: {}", args.output.display(), history.run, crate::text::bytes(bytes));
     Ok(Exit::Success)
 }
 
 /// `gristmill models`.
-pub async fn models(folder: &Path, args: JsonArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(folder)?;
-    let models = models::all(&home.registry).await?;
-    match args.json {
-        true => println!("{:#}", models::models_json(&models)),
-        false => print!("{}", models::models_text(&models, now(&home).await?)),
+pub async fn models(home_folder: &Path, args: JsonArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let all = model_texts::all(&home.registry).await?;
+    if args.json {
+        print_json(&model_texts::models_json(&all))?;
+    } else {
+        print!("{}", model_texts::models_text(&all, home.state.clock().await?.now));
     }
     Ok(Exit::Success)
 }
 
 /// `gristmill model`.
-pub async fn model(folder: &Path, args: ModelArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(folder)?;
+pub async fn model(home_folder: &Path, args: ModelArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
     let model = home.registry.model(&args.name).await?;
-    match args.json {
-        true => println!("{:#}", models::model_json(&model)),
-        false => print!("{}", models::model_text(&model, now(&home).await?)),
+    if args.json {
+        print_json(&model_texts::model_json(&model))?;
+    } else {
+        print!("{}", model_texts::model_text(&model, home.state.clock().await?.now));
     }
     Ok(Exit::Success)
 }
 
 /// `gristmill artifacts`.
-pub async fn artifacts(folder: &Path, args: ArtifactsArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(folder)?;
-    let Some(wanted) = args.digest else {
+pub async fn artifacts(home_folder: &Path, args: ArtifactsArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(home_folder)?;
+    let Some(text) = &args.digest else {
         let (listed, more) = artifacts::list(&*home.artifacts, args.limit).await?;
-        match args.json {
-            true => println!("{:#}", artifacts::list_json(&listed)),
-            false => print!("{}", artifacts::list_text(&listed, more)),
+        if args.json {
+            print_json(&artifacts::list_json(&listed))?;
+        } else {
+            print!("{}", artifacts::list_text(&listed, more));
         }
         return Ok(Exit::Success);
     };
-    let digest = artifacts::find(&*home.artifacts, &wanted).await?;
-    if let Some(path) = args.output {
-        let bytes = artifacts::save(&*home.artifacts, digest, &path).await?;
-        println!("{} holds {digest}, {}", path.display(), text::bytes(bytes));
+    let digest = artifacts::find(&*home.artifacts, text).await?;
+    if let Some(path) = &args.output {
+        let bytes = artifacts::save(&*home.artifacts, digest, path).await?;
+        println!("{} saved: {}", path.display(), crate::text::bytes(bytes));
         return Ok(Exit::Success);
     }
     let shown = artifacts::show(&*home.artifacts, digest).await?;
-    match args.json {
-        true => println!("{:#}", shown.to_json()?),
-        false => print!("{}", shown.to_text()?),
+    if args.json {
+        print_json(&shown.to_json()?)?;
+    } else {
+        print!("{}", shown.to_text()?);
     }
     Ok(Exit::Success)
 }
 
-async fn history(folder: &Path, run: Option<&str>) -> anyhow::Result<(Home, History)> {
-    let home = Home::read(folder)?;
-    let run: RunId = home.find_run(run).await?;
+/// The home, the run's history and the time.
+async fn open(home_folder: &Path, run: Option<&str>) -> anyhow::Result<(Home, History, Timestamp)> {
+    let home = Home::read(home_folder)?;
+    let run = home.find_run(run).await?;
     let history = History::read(&*home.state, run).await?;
-    Ok((home, history))
-}
-
-async fn now(home: &Home) -> anyhow::Result<Timestamp> {
-    Ok(home.state.clock().await?.now)
+    let now = home.state.clock().await?.now;
+    Ok((home, history, now))
 }
 
 /// Columns of the terminal, or a width that suits files and mails.
 fn width() -> usize {
     let columns = std::io::stdout().is_terminal().then(|| console::Term::stdout().size_checked()).flatten();
-    columns.map_or(WIDTH_DEFAULT, |(_, columns)| usize::from(columns))
+    columns.map_or(WIDTH, |(_, columns)| usize::from(columns))
+}
+
+fn print_json(value: &Value) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value).context("failed to print JSON")?);
+    Ok(())
 }

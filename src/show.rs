@@ -170,25 +170,6 @@ pub fn show_text(history: &History, now: Timestamp) -> String {
     out
 }
 
-/// A run that has just ended: the steps have been seen, so what it made, what went wrong and what to type next.
-pub fn end_text(history: &History, now: Timestamp) -> String {
-    let took = text::seconds(history.seconds(now));
-    let mut out = format!("\n{} {} after {took}", history.plan.pipeline, status(history));
-    let cached = history.steps.iter().filter(|step| step.is_cached()).count();
-    match cached {
-        0 => out.push('\n'),
-        all if all == history.steps.len() => out += "; all results were there already, no work was done\n",
-        some => writeln!(out, "; {some} of {} steps had their results already", history.steps.len())
-            .expect("writing to memory"),
-    }
-    out += &made_text(history);
-    out += &failures_text(history);
-    if let Some(next) = next_command(history) {
-        writeln!(out, "\nnext: `{next}`").expect("writing to memory");
-    }
-    out
-}
-
 fn heading(history: &History, now: Timestamp) -> String {
     let mut out = format!("{} {}", history.plan.pipeline, history.run);
     let took = text::seconds(history.seconds(now));

@@ -81,7 +81,13 @@ pub fn number(value: f64) -> String {
         let sign = if value < 0.0 { "-" } else { "" };
         return format!("{sign}{}", count(size as u64));
     }
-    let digits = if size < 10.0 { 4 } else if size < 1_000.0 { 2 } else { 1 };
+    let digits = if size < 10.0 {
+        4
+    } else if size < 1_000.0 {
+        2
+    } else {
+        1
+    };
     let text = format!("{size:.digits$}");
     let (whole, fraction) = text.split_once('.').unwrap_or((&text, ""));
     let fraction = fraction.trim_end_matches('0');
@@ -156,10 +162,8 @@ struct Column {
 impl Table {
     /// A table without rows. A title that starts with `>` stands over a column aligned to the right.
     pub fn new(titles: &[&str]) -> Table {
-        let column = |title: &&str| Column {
-            title: title.trim_start_matches('>').to_owned(),
-            right: title.starts_with('>'),
-        };
+        let column =
+            |title: &&str| Column { title: title.trim_start_matches('>').to_owned(), right: title.starts_with('>') };
         Table { columns: titles.iter().map(column).collect(), rows: Vec::new(), indent: "" }
     }
 
@@ -213,8 +217,19 @@ mod tests {
     fn spans_read_in_the_unit_that_fits() {
         let spans = [0.0, 0.000_02, 0.012, 0.999_7, 1.24, 59.96, 184.0, 3_599.7, 7_500.0, 97_200.0, f64::NAN];
         let read: Vec<String> = spans.into_iter().map(seconds).collect();
-        let expected =
-            ["0 s", "20 µs", "12 ms", "1.0 s", "1.2 s", "1 min 0 s", "3 min 4 s", "1 h 0 min", "2 h 5 min", "1 d 3 h", "0 s"];
+        let expected = [
+            "0 s",
+            "20 µs",
+            "12 ms",
+            "1.0 s",
+            "1.2 s",
+            "1 min 0 s",
+            "3 min 4 s",
+            "1 h 0 min",
+            "2 h 5 min",
+            "1 d 3 h",
+            "0 s",
+        ];
         assert_eq!(read, expected);
     }
 
@@ -224,7 +239,10 @@ mod tests {
         let values = [0.911_42, 12.345, 1_234.56, -1_234.0, 0.5, 1e-7, f64::NAN, f64::INFINITY, -0.0];
         let read: Vec<String> = values.into_iter().map(number).collect();
         assert_eq!(read, ["0.9114", "12.35", "1,234.6", "-1,234", "0.5", "1.00e-7", "–", "–", "0"]);
-        assert_eq!([0.0, 0.000_01, 0.003, 0.123, 0.9999, 1.0].map(percent), ["0%", "<0.01%", "0.30%", "12.3%", ">99.9%", "100.0%"]);
+        assert_eq!(
+            [0.0, 0.000_01, 0.003, 0.123, 0.9999, 1.0].map(percent),
+            ["0%", "<0.01%", "0.30%", "12.3%", ">99.9%", "100.0%"]
+        );
         assert_eq!([5, 2_048, 64 << 20].map(bytes), ["5 B", "2.0 KiB", "64.0 MiB"]);
         assert_eq!((counted(1, "row"), counted(2, "entry")), ("1 row".to_owned(), "2 entries".to_owned()));
     }
@@ -241,8 +259,9 @@ mod tests {
     fn moments_are_told_in_utc_and_as_ages() {
         let at = Timestamp(1_735_787_045_000);
         assert_eq!(moment(at), "2025-01-02 03:04:05 UTC");
-        assert_eq!([1_000, 30_000, 200_000, 7_300_000, 400_000_000].map(|ms| ago(at, at.plus_ms(ms))), [
-            "just now", "30 s ago", "3 min ago", "2 h ago", "4 d ago"
-        ]);
+        assert_eq!(
+            [1_000, 30_000, 200_000, 7_300_000, 400_000_000].map(|ms| ago(at, at.plus_ms(ms))),
+            ["just now", "30 s ago", "3 min ago", "2 h ago", "4 d ago"]
+        );
     }
 }

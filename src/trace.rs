@@ -163,10 +163,7 @@ fn group_lines(group: &GroupHistory, attempts: &[&AttemptHistory], now_us: u64, 
     };
     let note = format!("{} each{cached}", text::seconds(each));
     lines.push(Line {
-        name: format!("│   … {} more", text::count(more)),
-        span: group.tally.span_us,
-        many: true,
-        note,
+        name: format!("│   … {} more", text::count(more)), span: group.tally.span_us, many: true, note
     });
 }
 
@@ -284,7 +281,14 @@ fn span_of(run: RunId, step: &str) -> String {
     digest.hex()[..16].to_owned()
 }
 
-fn span(run: RunId, id: &str, parent: Option<&str>, name: &str, times: (u64, u64), attributes: Map<String, Value>) -> Value {
+fn span(
+    run: RunId,
+    id: &str,
+    parent: Option<&str>,
+    name: &str,
+    times: (u64, u64),
+    attributes: Map<String, Value>,
+) -> Value {
     json!({
         "trace_id": format!("{:032x}", run.as_u128()),
         "span_id": id,

@@ -41,7 +41,7 @@ const CASES: &[Case] = &[
     pipeline(
         "an unknown step",
         "  t: { ingest: { source: t.csv } }\n  s: { split: { input: tt, test: 0.5 } }\n",
-        &["unknown step `tt`", "`t`", "p.yaml:4:"],
+        &["`tt`", "did you mean `t`", "p.yaml:4:"],
     ),
     pipeline(
         "a cycle",
@@ -50,8 +50,16 @@ const CASES: &[Case] = &[
     ),
     pipeline("a wrong type", "  t: { ingest: { source: t.csv, columns: 7 } }\n", &["columns", "list"]),
     pipeline("an unset parameter", "  t: { ingest: { source: \"${file}\" } }\n", &["file"]),
-    pipeline("broken SQL", "  t: { ingest: { source: t.csv } }\n  u: { transform: { sql: selec 1 from t } }\n", &["SQL"]),
-    pipeline("a share over one", "  t: { ingest: { source: t.csv } }\n  s: { split: { input: t, test: 1.5 } }\n", &["test"]),
+    pipeline(
+        "broken SQL",
+        "  t: { ingest: { source: t.csv } }\n  u: { transform: { sql: selec 1 from t } }\n",
+        &["SQL"],
+    ),
+    pipeline(
+        "a share over one",
+        "  t: { ingest: { source: t.csv } }\n  s: { split: { input: t, test: 1.5 } }\n",
+        &["test"],
+    ),
     pipeline("no steps", "", &["steps"]),
     pipeline("broken YAML", "  t: { ingest: \n", &["p.yaml:"]),
     pipeline("a bad duration", "  t: { ingest: { source: t.csv }, timeout: soon }\n", &["soon", "30m"]),
@@ -85,9 +93,19 @@ const CASES: &[Case] = &[
         "  t: { ingest: { source: r.csv } }\n",
         &["r.csv", "line 3"],
     ),
-    data("broken gzip", &[("g.csv.gz", "\u{1f}\u{8b}\u{8}broken")], "  t: { ingest: { source: g.csv.gz } }\n", &["g.csv.gz"]),
+    data(
+        "broken gzip",
+        &[("g.csv.gz", "\u{1f}\u{8b}\u{8}broken")],
+        "  t: { ingest: { source: g.csv.gz } }\n",
+        &["g.csv.gz"],
+    ),
     data("broken Parquet", &[("p.parquet", "PAR1 no")], "  t: { ingest: { source: p.parquet } }\n", &["p.parquet"]),
-    data("broken JSON lines", &[("j.ndjson", "{\"a\": 1}\n{\"a\": \n")], "  t: { ingest: { source: j.ndjson } }\n", &["j.ndjson"]),
+    data(
+        "broken JSON lines",
+        &[("j.ndjson", "{\"a\": 1}\n{\"a\": \n")],
+        "  t: { ingest: { source: j.ndjson } }\n",
+        &["j.ndjson"],
+    ),
     data(
         "a column that isn't there",
         &[],
@@ -199,7 +217,8 @@ fn a_pipeline_file_that_is_not_there_or_not_text_is_said_so() {
 #[test]
 fn reading_commands_without_a_home_say_how_to_make_one() {
     let place = Place::new();
-    for command in [["runs"].as_slice(), &["show"], &["explain"], &["trace"], &["models"], &["cancel"], &["artifacts"]] {
+    for command in [["runs"].as_slice(), &["show"], &["explain"], &["trace"], &["models"], &["cancel"], &["artifacts"]]
+    {
         let said = place.gristmill(command);
         assert_ne!(said.code, Some(0), "{command:?}");
         assert!(said.stderr.contains("hint: "), "{command:?}: {}", said.stderr);

@@ -18,7 +18,7 @@ pub enum ModelFact {
 pub struct NewVersion {
     /// The model's bytes.
     pub model: Digest,
-    /// The run and step that register it: the same ones register it once.
+    /// The run and step that registered it.
     pub run: RunId,
     pub step: String,
     /// What it was measured to reach.
@@ -39,4 +39,7 @@ pub struct AliasMove {
     /// The version before; nothing when the alias is new.
     pub from: Option<u64>,
     pub to: u64,
+    /// Whether it went back instead of forward: what was undone isn't gone back to again.
+    #[serde(default)]
+    pub rollback: bool,
 }

@@ -11,4 +11,4 @@ mod registry;
 
 pub use fact::{AliasMove, ModelFact, NewVersion};
 pub use model_log::{ModelView, VersionView};
-pub use registry::{Registry, RegistryError};
+pub use registry::{Registered, Registry, RegistryError};

@@ -62,17 +62,51 @@ impl ModelView {
         self.aliases.iter().filter(|(_, to)| **to == version).map(|(alias, _)| alias.as_str()).collect()
     }
 
-    /// The version to which a rollback of an alias goes: the one that it left last and that isn't where it is.
+    /// The version to which a rollback of an alias goes: where it was before the last move that stands.
     pub fn before(&self, alias: &str) -> Option<u64> {
-        let now = *self.aliases.get(alias)?;
-        // A rollback undoes moves one after the other: what was rolled back isn't gone back to.
-        let mut stack: Vec<u64> = Vec::new();
+        let mut standing: Vec<u64> = Vec::new();
         for moved in self.moves.iter().filter(|moved| moved.alias == alias) {
-            match stack.iter().rposition(|version| *version == moved.to) {
-                Some(at) => stack.truncate(at + 1),
-                None => stack.push(moved.to),
+            if moved.rollback {
+                standing.pop();
+            } else {
+                standing.push(moved.to);
             }
         }
-        stack.iter().rev().copied().find(|version| *version != now)
+        standing.pop();
+        standing.last().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moved(to: u64, rollback: bool) -> ModelFact {
+        let text = String::new();
+        ModelFact::AliasMoved(AliasMove {
+            at: Timestamp(1),
+            by: text.clone(),
+            why: text,
+            alias: "champion".to_owned(),
+            from: None,
+            to,
+            rollback,
+        })
+    }
+
+    fn before(moves: &[(u64, bool)]) -> Option<u64> {
+        let mut view = ModelView::new("m");
+        moves.iter().for_each(|(to, rollback)| view.apply(moved(*to, *rollback)));
+        view.before("champion")
+    }
+
+    #[test]
+    fn a_rollback_undoes_moves_one_after_the_other() {
+        assert_eq!(before(&[]), None);
+        assert_eq!(before(&[(1, false)]), None);
+        assert_eq!(before(&[(1, false), (2, false), (3, false)]), Some(2));
+        assert_eq!(before(&[(1, false), (2, false), (3, false), (2, true)]), Some(1));
+        assert_eq!(before(&[(1, false), (2, false), (1, true)]), None);
+        assert_eq!(before(&[(1, false), (2, false), (1, false)]), Some(2), "going to an older one is a move as any");
     }
 }

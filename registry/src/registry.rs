@@ -7,7 +7,7 @@ use gristmill_backends::state::{State, StateError};
 use gristmill_protocol::{Digest, Timestamp, wire};
 
 use crate::fact::{AliasMove, ModelFact, NewVersion};
-use crate::model_log::ModelView;
+use crate::model_log::{ModelView, VersionView};
 
 /// Entries of a log read at a time.
 const READ_MAX: usize = 256;
@@ -57,6 +57,14 @@ impl RegistryError {
     }
 }
 
+/// What came of a registration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Registered {
+    pub version: u64,
+    /// Whether a version was made or an alias moved.
+    pub changed: bool,
+}
+
 /// The registered models.
 #[derive(Clone)]
 pub struct Registry {
@@ -101,7 +109,10 @@ impl Registry {
         Ok((name.to_owned(), found.version, found.new.clone()))
     }
 
-    /// Makes a version, and moves an alias to it. The same run and step get the version they made before.
+    /// Makes a version, and moves an alias to it; says whether anything was new.
+    ///
+    /// A version is its bytes and its evidence: registering the same ones again finds the version that there
+    /// is. Saying it again for the same run and step changes nothing, even if the alias has moved on since.
     pub async fn register(
         &self,
         name: &str,
@@ -109,23 +120,23 @@ impl Registry {
         alias: Option<&str>,
         by: &str,
         at: Timestamp,
-    ) -> Result<u64, RegistryError> {
+    ) -> Result<Registered, RegistryError> {
         self.check_bytes(name, new.model).await?;
+        let mut changed = false;
         for _ in 0..RACES_MAX {
             let (view, position) = self.read(name).await?;
-            let made = view.versions.iter().find(|known| known.new.run == new.run && known.new.step == new.step);
-            let fact = match (made, alias) {
+            let same = |known: &&VersionView| known.new.model == new.model && known.new.evidence == new.evidence;
+            let fact = match (view.versions.iter().find(same), alias) {
                 (None, _) => {
                     let version = view.versions.len() as u64 + 1;
                     ModelFact::VersionCreated { at, by: by.to_owned(), version, new: new.clone() }
                 }
-                (Some(made), Some(alias)) if !has_moved_to(&view, alias, made.version) => {
-                    let why = format!("registered by step `{}` of {}", new.step, new.run);
-                    alias_move(&view, alias, made.version, by, &why, at)
+                (Some(made), Some(alias)) if !is_where_it_belongs(&view, alias, made.version, by) => {
+                    alias_move(&view, alias, made.version, by, "registered", at)
                 }
-                (Some(made), _) => return Ok(made.version),
+                (Some(made), _) => return Ok(Registered { version: made.version, changed }),
             };
-            self.try_append(name, position, &fact).await?;
+            changed |= self.try_append(name, position, &fact).await?;
         }
         Err(RegistryError::TooManyRaces { name: name.to_owned() })
     }
@@ -177,8 +188,15 @@ impl Registry {
                 .ok_or_else(|| RegistryError::NothingBefore { name: name.to_owned(), alias: alias.to_owned() })?;
             let target = view.version(to).expect("an alias has only pointed to versions");
             self.check_bytes(name, target.new.model).await?;
-            let moved =
-                AliasMove { at, by: by.to_owned(), why: why.to_owned(), alias: alias.to_owned(), from: Some(from), to };
+            let moved = AliasMove {
+                at,
+                by: by.to_owned(),
+                why: why.to_owned(),
+                alias: alias.to_owned(),
+                from: Some(from),
+                to,
+                rollback: true,
+            };
             if self.try_append(name, position, &ModelFact::AliasMoved(moved.clone())).await? {
                 return Ok(moved);
             }
@@ -232,8 +250,10 @@ fn no_alias(view: &ModelView, alias: &str) -> RegistryError {
     RegistryError::NoAlias { name: view.name.clone(), alias: alias.to_owned(), known }
 }
 
-fn has_moved_to(view: &ModelView, alias: &str, version: u64) -> bool {
-    view.moves.iter().any(|moved| moved.alias == alias && moved.to == version)
+/// Whether an alias points to the version, or was moved there on behalf of the same registration before.
+fn is_where_it_belongs(view: &ModelView, alias: &str, version: u64, by: &str) -> bool {
+    let moved = |moved: &AliasMove| moved.alias == alias && moved.to == version && moved.by == by;
+    view.aliases.get(alias) == Some(&version) || view.moves.iter().any(moved)
 }
 
 fn alias_move(view: &ModelView, alias: &str, to: u64, by: &str, why: &str, at: Timestamp) -> ModelFact {
@@ -244,5 +264,6 @@ fn alias_move(view: &ModelView, alias: &str, to: u64, by: &str, why: &str, at: T
         alias: alias.to_owned(),
         from: view.aliases.get(alias).copied(),
         to,
+        rollback: false,
     })
 }

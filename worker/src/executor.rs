@@ -76,13 +76,14 @@ fn run(resources: &Resources, handle: Handle, work: &Work, control: &TaskControl
         perform(&context, work, payload)
     });
     match end {
-        Ok((TaskEnd::Made(output), cached)) => succeeded(wire::encode(&output), cached),
-        Ok((TaskEnd::Result(result), cached)) => succeeded(result, cached),
-        Ok((TaskEnd::Expanded(expansion), _)) => Outcome::Expanded(expansion),
-        Ok((TaskEnd::Rejected(reason), _)) => {
+        Ok(TaskEnd::Made(output)) => succeeded(wire::encode(&output), false),
+        Ok(TaskEnd::Found(output)) => succeeded(wire::encode(&output), true),
+        Ok(TaskEnd::Result(result)) => succeeded(result, false),
+        Ok(TaskEnd::Expanded(expansion)) => Outcome::Expanded(expansion),
+        Ok(TaskEnd::Rejected(reason)) => {
             Outcome::Rejected { reason: Failure::new(ErrorCode::BadInput, reason).message }
         }
-        Ok((TaskEnd::Stopped, _)) => Outcome::Stopped,
+        Ok(TaskEnd::Stopped) => Outcome::Stopped,
         Err(failure) => {
             warn!(task = work.name, code = %failure.code, message = failure.message, "a task failed");
             Outcome::Failed(failure)
@@ -112,13 +113,13 @@ fn decode_inputs(work: &Work) -> Result<Vec<(String, Output)>, Failure> {
         .collect()
 }
 
-/// Does the task; says whether an earlier result was used.
-fn perform(context: &TaskContext<'_>, work: &Work, payload: Payload) -> Result<(TaskEnd, bool), Failure> {
+/// Does the task.
+fn perform(context: &TaskContext<'_>, work: &Work, payload: Payload) -> Result<TaskEnd, Failure> {
     match payload {
         Payload::Step(step) => perform_step(context, &step),
         Payload::Child(child) => {
             let child: Child = wire::decode("a parallel task", &child).map_err(IntoFailure::into_failure)?;
-            Ok((tasks::child(context, &child, work.item.as_ref())?, false))
+            tasks::child(context, &child, work.item.as_ref())
         }
         Payload::Join(join) => {
             let join: Join = wire::decode("a join", &join).map_err(IntoFailure::into_failure)?;
@@ -128,20 +129,20 @@ fn perform(context: &TaskContext<'_>, work: &Work, payload: Payload) -> Result<(
             if let (TaskEnd::Made(output), Some(key)) = (&end, join.cache_key) {
                 cache::keep(context, key, output);
             }
-            Ok((end, false))
+            Ok(end)
         }
     }
 }
 
-fn perform_step(context: &TaskContext<'_>, step: &StepPayload) -> Result<(TaskEnd, bool), Failure> {
+fn perform_step(context: &TaskContext<'_>, step: &StepPayload) -> Result<TaskEnd, Failure> {
     let world = tasks::world(context, step)?;
     let key = world.map(|world| cache::key(step, &context.inputs, &world));
     if let Some(output) = key.and_then(|key| cache::look_up(context, key)) {
-        return Ok((TaskEnd::Made(output), true));
+        return Ok(TaskEnd::Found(output));
     }
     let end = tasks::step(context, step, key)?;
     if let (TaskEnd::Made(output), Some(key)) = (&end, key) {
         cache::keep(context, key, output);
     }
-    Ok((end, false))
+    Ok(end)
 }

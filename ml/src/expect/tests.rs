@@ -90,9 +90,9 @@ fn each_check_says_what_was_found_and_what_was_expected() {
             FAIL 7 `name`: 4 of 12 rows (33.33 %) not matching `[A-Z][A-Z0-9]` (such as `a longer name than sixteen`, `x`); 0 % tolerated [0/2 0/5 1/2 1/5]
             FAIL 8 `day`: 3 of 12 rows (25 %) outside `2013-01-02` to `2013-01-10` (such as `2013-01-01`, `2013-01-11`, `2013-01-12`); 0 % tolerated [0/0 1/4 1/5]
             ok   9 `day`: 11 of 12 rows (91.67 %) not among the one value allowed (such as `2013-01-02`, `2013-01-03`, `2013-01-04`); 95 % tolerated [0/1 0/2 0/3 0/4 0/5 1/0 1/1 1/2 1/3 1/4 1/5]
-            FAIL 10 `id`: 3 of 12 rows (25 %) with a value of an earlier row; 0 % tolerated [1/3 1/4 1/5]
-            ok   11 `name`: 7 of 12 rows (58.33 %) with a value of an earlier row; 75 % tolerated [0/3 1/0 1/1 1/2 1/3 1/4 1/5]
-            FAIL 12 `delay > 5 or id = 0`: 2 of 12 rows (16.67 %) for which it doesn't hold; 0 % tolerated [0/1 0/5]
+            FAIL 10 `id`: 3 of 12 rows (25 %) repeat the value of an earlier row; 0 % tolerated [1/3 1/4 1/5]
+            ok   11 `name`: 7 of 12 rows (58.33 %) repeat the value of an earlier row; 75 % tolerated [0/3 1/0 1/1 1/2 1/3 1/4 1/5]
+            FAIL 12 `delay > 5 or id = 0` doesn't hold for 2 of 12 rows (16.67 %); 0 % tolerated [0/1 0/5]
             FAIL 13 `name`: 4 of 12 rows (33.33 %) outside `A` to `Z` (such as `a longer name than sixteen`, `x`); 0 % tolerated [0/2 0/5 1/2 1/5]
         "#]],
     );

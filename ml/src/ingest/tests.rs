@@ -374,7 +374,7 @@ fn settings_decide_and_wrong_ones_are_explained() {
         json!({ "types": { "x": "date" } }),
         expect![[r#"
             error: `types` names column `x`, which the files don't have
-            hint: did you mean `a`?
+            hint: there are `a`, `b`
         "#]],
     );
 }

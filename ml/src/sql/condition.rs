@@ -9,7 +9,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionContext;
 
-use super::{SqlError, changing_function, config, is_subquery, on_own_thread};
+use super::{ATTEMPTS, SqlError, changing_function, config, is_subquery, on_own_thread};
 use crate::table::TableSchema;
 
 /// A condition such as `arr_delay > 15 and origin = 'JFK'`.
@@ -24,7 +24,7 @@ impl Condition {
     pub fn compile(sql: &str, schema: &TableSchema) -> Result<Condition, SqlError> {
         let arrow_schema = schema.to_arrow();
         on_own_thread(|| {
-            let context = SessionContext::new_with_config(config(true, usize::MAX));
+            let context = SessionContext::new_with_config(config(&ATTEMPTS[0], 0));
             let state = context.state();
             let columns = DFSchema::try_from(arrow_schema)?;
             let expr = state.create_logical_expr(sql, &columns)?;

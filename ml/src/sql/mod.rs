@@ -88,7 +88,7 @@ pub fn plan(sql: &str, tables: &[(String, TableSchema)]) -> Result<Planned, SqlE
         .map(|(name, schema)| QueryTable { name: name.clone(), schema: schema.clone(), partitions: Vec::new() })
         .collect();
     on_own_thread(|| {
-        let context = SessionContext::new_with_config(config(true, usize::MAX));
+        let context = SessionContext::new_with_config(config(&ATTEMPTS[0], 0));
         let (plan, used) = block_on(logical_plan(&context, sql, &tables))?;
         let output = output_schema(&plan)?;
         let optimized = context.state().optimize(&plan).map_err(SqlError::from_datafusion)?;
@@ -105,21 +105,38 @@ pub fn execute(
     limits: QueryLimits,
     sink: &mut dyn FnMut(RecordBatch) -> Result<(), SqlError>,
 ) -> Result<(), SqlError> {
-    match execute_once(sql, tables, limits, true, sink) {
-        // A hash join can't spill. A merge join can; it is slower, so that it is only the second choice.
-        Err((SqlError::Memory { .. }, false)) => {
-            execute_once(sql, tables, limits, false, sink).map_err(|(error, _)| error)
+    let mut attempts = ATTEMPTS.iter();
+    loop {
+        let attempt = attempts.next().expect("the last attempt returns");
+        match execute_once(sql, tables, limits, attempt, sink) {
+            Err((SqlError::Memory { .. }, false)) if attempts.len() > 0 => {}
+            result => return result.map_err(|(error, _)| error),
         }
-        result => result.map_err(|(error, _)| error),
     }
 }
+
+/// A way to run a query.
+struct Attempt {
+    /// Whether joins hash one side. A hash join can't spill; a merge join can, but is slower.
+    hash_joins: bool,
+    /// Share of the memory that each sort keeps back for merging: its copies of the sorted columns take a multiple of
+    /// the columns themselves, the more the shorter their texts are.
+    merge_share: f64,
+}
+
+/// The ways in which a query is run, each when the one before it ran out of memory before it made a row.
+const ATTEMPTS: [Attempt; 3] = [
+    Attempt { hash_joins: true, merge_share: 0.25 },
+    Attempt { hash_joins: false, merge_share: 0.25 },
+    Attempt { hash_joins: false, merge_share: 0.875 },
+];
 
 /// Runs a query; an error comes with whether rows were handed on before it.
 fn execute_once(
     sql: &str,
     tables: &[QueryTable],
     limits: QueryLimits,
-    hash_joins: bool,
+    attempt: &Attempt,
     sink: &mut dyn FnMut(RecordBatch) -> Result<(), SqlError>,
 ) -> Result<(), (SqlError, bool)> {
     let mut handed_on = false;
@@ -128,7 +145,7 @@ fn execute_once(
         let query = std::thread::Builder::new()
             .name("query".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || run(sql, tables, limits, hash_joins, sender))
+            .spawn_scoped(scope, || run(sql, tables, limits, attempt, sender))
             .map_err(SqlError::Thread)?;
         let mut taken = Ok(());
         // Leaving the loop drops the receiver, which ends the query.
@@ -149,7 +166,7 @@ fn run(
     sql: &str,
     tables: &[QueryTable],
     limits: QueryLimits,
-    hash_joins: bool,
+    attempt: &Attempt,
     sender: SyncSender<RecordBatch>,
 ) -> Result<(), SqlError> {
     let spill =
@@ -159,7 +176,7 @@ fn run(
         .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
         .build_arc()
         .map_err(SqlError::from_datafusion)?;
-    let context = SessionContext::new_with_config_rt(config(hash_joins, limits.memory_bytes), runtime);
+    let context = SessionContext::new_with_config_rt(config(attempt, limits.memory_bytes), runtime);
     block_on(async {
         let (plan, _) = logical_plan(&context, sql, tables).await?;
         let output = output_schema(&plan)?.to_arrow();
@@ -180,17 +197,15 @@ fn run(
     })
 }
 
-fn config(hash_joins: bool, memory_bytes: usize) -> SessionConfig {
-    // What a sort keeps back for merging what it spilled, 10 MiB by default, must leave room to sort in.
-    let merge_bytes = (memory_bytes / 8).min(10 << 20);
+fn config(attempt: &Attempt, memory_bytes: usize) -> SessionConfig {
     SessionConfig::new()
-        .with_sort_spill_reservation_bytes(merge_bytes)
+        .with_sort_spill_reservation_bytes((memory_bytes as f64 * attempt.merge_share) as usize)
         .with_target_partitions(1)
         .with_batch_size(QUERY_BATCH_ROWS)
         .with_information_schema(false)
         .set_bool("datafusion.sql_parser.enable_ident_normalization", false)
         .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false)
-        .set_bool("datafusion.optimizer.prefer_hash_join", hash_joins)
+        .set_bool("datafusion.optimizer.prefer_hash_join", attempt.hash_joins)
 }
 
 /// The plan of a query as written, and the tables it reads.

@@ -92,7 +92,9 @@ impl Books {
         for entry in written {
             let body: JournalBody = match wire::decode("an entry", &entry.body) {
                 Ok(body) => body,
-                Err(error) => return ledger.violation(format!("{} has an entry that can't be read: {error}", entry.run)),
+                Err(error) => {
+                    return ledger.violation(format!("{} has an entry that can't be read: {error}", entry.run));
+                }
             };
             for fact in &body.facts {
                 self.note(entry.run, fact, append.token, ledger);
@@ -259,7 +261,12 @@ impl Books {
         }
         if live.len() > ledger.limit {
             let live: Vec<String> = live.iter().map(ToString::to_string).collect();
-            ledger.violation(format!("{} leases of a limit of {} are live: {}", live.len(), ledger.limit, live.join(", ")));
+            ledger.violation(format!(
+                "{} leases of a limit of {} are live: {}",
+                live.len(),
+                ledger.limit,
+                live.join(", ")
+            ));
         }
     }
 }

@@ -61,15 +61,8 @@ struct Consuming {
 impl SimBroker {
     /// A broker without messages.
     pub fn new(dice: Dice, manners: Manners, trace: Trace) -> Arc<SimBroker> {
-        let inner = Inner {
-            queues: BTreeMap::new(),
-            consumers: BTreeMap::new(),
-            last: 0,
-            starts: 0,
-            up: true,
-            manners,
-            dice,
-        };
+        let inner =
+            Inner { queues: BTreeMap::new(), consumers: BTreeMap::new(), last: 0, starts: 0, up: true, manners, dice };
         Arc::new(SimBroker { inner: Mutex::new(inner), trace })
     }
 
@@ -187,7 +180,8 @@ impl Inner {
         let copies = 1 + u64::from(dice.chance(manners.doubles));
         let queue = self.queues.entry(name.to_owned()).or_default();
         for _ in 0..copies {
-            let place = if dice.chance(manners.swaps) { dice.below(queue.len() as u64 + 1) as usize } else { queue.len() };
+            let place =
+                if dice.chance(manners.swaps) { dice.below(queue.len() as u64 + 1) as usize } else { queue.len() };
             queue.insert(place, (message.clone(), false));
         }
     }

@@ -120,9 +120,8 @@ fn claim(effect: Effect<'_>, claim: &Claim) -> Result<Claimed, StateError> {
 fn renew(effect: Effect<'_>, mut renewal: Renewal) -> Result<Renewed, StateError> {
     let inner = effect.inner;
     if left_out(Twin::RenewReestablishes) {
-        let absent = |attempt: AttemptRef| {
-            inner.store.leases(attempt.run.shard(), &[attempt]) == [LeaseView::Unclaimed]
-        };
+        let absent =
+            |attempt: AttemptRef| inner.store.leases(attempt.run.shard(), &[attempt]) == [LeaseView::Unclaimed];
         let (gone, kept) = renewal.held.drain(..).partition(|held| absent(held.attempt));
         renewal.held = kept;
         let whole = Renewal { held: renewal.held.iter().chain(&gone).cloned().collect(), ..renewal.clone() };

@@ -265,7 +265,9 @@ impl SimStore {
                     Err(unavailable())
                 }
             };
-            store.trace.say(|| format!("{} {verb}: {}", process.name, if result.is_ok() { "done" } else { "not done" }));
+            store
+                .trace
+                .say(|| format!("{} {verb}: {}", process.name, if result.is_ok() { "done" } else { "not done" }));
             if let Some(blow) = blows_after {
                 process.blow(blow);
             }
@@ -394,7 +396,8 @@ impl Inner {
         for (attempt, worker) in lost(&entry.event) {
             let process = self.workers.iter().find(|(known, _)| *known == worker).map(|(_, process)| process);
             if process.is_some_and(|process| process.was_calm_for(span)) {
-                self.ledger.violation(format!("{attempt} is said to be lost though {worker} lives and reaches the store"));
+                self.ledger
+                    .violation(format!("{attempt} is said to be lost though {worker} lives and reaches the store"));
             }
         }
     }

@@ -203,7 +203,9 @@ fn draw(habits: &Habits, work: &Work, dice: &mut Dice) -> Plan {
         for input in work.inputs.iter() {
             match &input.value {
                 InputValue::Output(output) => inputs.push(Some(output)),
-                InputValue::Children(outputs) => inputs.extend(outputs.iter().map(|output| output.as_deref().map(|bytes| &bytes[..]))),
+                InputValue::Children(outputs) => {
+                    inputs.extend(outputs.iter().map(|output| output.as_deref().map(|bytes| &bytes[..])))
+                }
                 InputValue::ChildrenArtifact(digest) => inputs.push(Some(digest.as_bytes())),
             }
         }

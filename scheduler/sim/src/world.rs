@@ -189,8 +189,7 @@ async fn keep_scheduler(world: Arc<World>) {
             let config =
                 DriverConfig { instance: this.instance, shards: plan::shards().to_vec(), inbox_wait_ms: 1_000 };
             loop {
-                let driver =
-                    Driver::new(state.clone(), broker.clone(), inner.artifacts.clone(), config.clone());
+                let driver = Driver::new(state.clone(), broker.clone(), inner.artifacts.clone(), config.clone());
                 match tokio::time::timeout(Duration::from_secs(2), driver).await {
                     Ok(Ok((driver, _handle))) => driver.run().await,
                     Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -224,8 +223,7 @@ async fn keep_worker(world: Arc<World>, pools: &'static [&'static str], slots: u
             // In the quiet only what is poison kills; otherwise the last worker might never stay alive.
             habits.kills_worker = 0;
         }
-        let work =
-            SimWork::new(world.store.clone(), world.artifacts.clone(), process.clone(), habits, dice);
+        let work = SimWork::new(world.store.clone(), world.artifacts.clone(), process.clone(), habits, dice);
         let state: Arc<dyn State> = Arc::new(SimState::new(world.store.clone(), process.clone()));
         let broker = Arc::new(BrokerHandle::new(world.broker.clone(), process.clone()));
         let pools = pools.iter().map(|pool| (*pool).to_owned()).collect();

@@ -24,6 +24,8 @@ pub(crate) mod validate;
 pub(crate) enum TaskEnd {
     /// A step has made this.
     Made(Output),
+    /// A step would have made this, and it was there.
+    Found(Output),
     /// A child has this result.
     Result(Vec<u8>),
     Expanded(Expansion),

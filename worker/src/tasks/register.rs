@@ -33,13 +33,14 @@ pub(crate) fn register(context: &TaskContext<'_>, register: &Register) -> Result
     let by = format!("step {} of {}", context.step, context.run);
     let clock = context.wait(context.resources.state.clock()).map_err(IntoFailure::into_failure)?;
     let registry = &context.resources.registry;
-    let version = context
+    let registered = context
         .wait(registry.register(&register.name, new, register.alias.as_deref(), &by, clock.now))
         .map_err(IntoFailure::into_failure)?;
-    Ok(TaskEnd::Made(Output::Version {
+    let output = Output::Version {
         name: register.name.clone(),
-        version,
+        version: registered.version,
         model: digest,
         alias: register.alias.clone(),
-    }))
+    };
+    Ok(if registered.changed { TaskEnd::Made(output) } else { TaskEnd::Found(output) })
 }

@@ -72,7 +72,7 @@ pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd,
         }
     }
     let set = set.finish().map_err(IntoFailure::into_failure)?;
-    let memory = Memory::estimate(&train.algorithm, set.rows(), set.columns(), target.outputs());
+    let memory = Memory::estimate(&train.algorithm, set.rows(), set.columns(), features.filled(), target.outputs());
     let threads = memory.threads_within(limit, context.resources.threads).unwrap_or(1);
     let progress = |done: u32, total: u32| context.control.progress(done.into(), Some(total.into()), "parts");
     let control = Control { threads, stop: context.stop_flag(), progress: &progress };

@@ -21,13 +21,16 @@ use crate::failure::IntoFailure;
 /// Metrics that a step's output names beside its evaluation, the first that there are.
 const SHOWN: [&str; 9] = ["roc_auc", "pr_auc", "accuracy", "f1", "log_loss", "rmse", "mae", "r2", "brier"];
 
-/// The models that `beats` gates look at, by digest: when an alias moves, the step runs anew.
+/// The models that `beats` gates look at, by digest: when an alias moves, the step runs anew. A model need not
+/// beat itself, so an alias that points to it is as none.
 pub(crate) fn world(context: &TaskContext<'_>, validate: &Validate, payload: &StepPayload) -> Result<String, Failure> {
+    let own = model_of(context, &validate.model)?;
     let mut text = String::new();
     for gate in &validate.require {
         if let Some(alias) = &gate.beats {
-            let digest = opponent(context, gate, alias, validate, payload)?.map(|version| version.model.to_string());
-            text += &format!("{alias}={}\n", digest.unwrap_or_default());
+            let version = opponent(context, gate, alias, validate, payload)?;
+            let other = version.map(|version| version.model).filter(|digest| *digest != own);
+            text += &format!("{alias}={}\n", other.map(|digest| digest.to_string()).unwrap_or_default());
         }
     }
     Ok(text)
