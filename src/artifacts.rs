@@ -124,18 +124,21 @@ pub struct Listed {
     pub kind: Kind,
 }
 
-/// Artifacts in the order of their digests after `after`, at most `limit`.
-pub async fn list(artifacts: &dyn Artifacts, after: Option<Digest>, limit: usize) -> Result<Vec<Listed>, ShowError> {
+/// Artifacts in the order of their digests, at most `limit`; and whether there are more.
+pub async fn list(artifacts: &dyn Artifacts, limit: usize) -> Result<(Vec<Listed>, bool), ShowError> {
+    let mut found = artifacts.list(None, limit.saturating_add(1)).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
     let mut listed = Vec::new();
-    for (digest, bytes) in artifacts.list(after, limit).await? {
+    for (digest, bytes) in found {
         let head = artifacts.range(digest, 0, bytes.min(4)).await?;
         listed.push(Listed { digest, bytes, kind: Kind::of(&head) });
     }
-    Ok(listed)
+    Ok((listed, more))
 }
 
 /// Artifacts as a table.
-pub fn list_text(listed: &[Listed]) -> String {
+pub fn list_text(listed: &[Listed], more: bool) -> String {
     if listed.is_empty() {
         return "no artifacts yet\nhint: a run makes them: `gristmill run PIPELINE`\n".to_owned();
     }
@@ -144,7 +147,9 @@ pub fn list_text(listed: &[Listed]) -> String {
         table.row([artifact.digest.to_string(), artifact.kind.as_str().to_owned(), text::bytes(artifact.bytes)]);
     }
     let total = text::bytes(listed.iter().map(|artifact| artifact.bytes).sum());
-    format!("{table}\n{}, {total}\n", text::counted(listed.len() as u64, "artifact"))
+    let count = text::counted(listed.len() as u64, "artifact");
+    let more = if more { "hint: there are more; `-n` says how many to list\n" } else { "" };
+    format!("{table}\n{count}, {total}\n{more}")
 }
 
 /// Artifacts as JSON.

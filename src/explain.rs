@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use gristmill_backends::state::{State, WorkerView};
-use gristmill_protocol::fact::{Fact, RunStatus};
+use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::pipeline::steps::When;
 use gristmill_protocol::{RunId, Timestamp};
 use gristmill_scheduler::history::{self, Folding, History, HistoryError, StepHistory, StepState};
@@ -56,21 +56,6 @@ pub async fn explain(
     })
     .await?;
     Ok(explain_core(&folding.finish()?, core, workers, now))
-}
-
-/// Says it of facts that were read already.
-pub fn explain_facts(
-    history: &History,
-    facts: &[Fact],
-    workers: &[WorkerView],
-    now: Timestamp,
-) -> Result<Explanation, HistoryError> {
-    let run = history.run;
-    let mut core = Scheduler::new();
-    for fact in facts {
-        core.replay(run, fact).map_err(|source| HistoryError::Replay { run, source })?;
-    }
-    Ok(explain_core(history, core, workers, now))
 }
 
 fn explain_core(history: &History, core: Scheduler, workers: &[WorkerView], now: Timestamp) -> Explanation {

@@ -11,6 +11,14 @@
 //! init.rs      a first pipeline for a table
 //! check.rs     check, schema
 //! bench.rs     core, noop, chain
+//! read.rs      the reading commands: open the home, ask, print
+//! show.rs      runs, show: what came of a run
+//! explain.rs   why a run is where it is
+//! trace.rs     a run as a waterfall
+//! report/      a run as one HTML file
+//! artifacts.rs what is in the store
+//! models.rs    what is registered
+//! text.rs      numbers, times and tables as people read them
 //! ```
 
 mod artifacts;
@@ -26,10 +34,15 @@ mod models;
 mod problem;
 mod progress;
 mod read;
+mod report;
 mod run;
 mod show;
 mod text;
 mod trace;
+
+#[cfg(test)]
+#[path = "../scheduler/tests/support/journal.rs"]
+mod journal;
 
 use std::process::ExitCode;
 
@@ -73,13 +86,9 @@ async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Command::Show(args) => read::show(&home, args).await,
         Command::Explain(args) => read::explain(&home, args).await,
         Command::Trace(args) => read::trace(&home, args).await,
-        Command::Report(_) => todo_report(),
+        Command::Report(args) => read::report(&home, args).await,
         Command::Models(args) => read::models(&home, args).await,
         Command::Model(args) => read::model(&home, args).await,
         Command::Artifacts(args) => read::artifacts(&home, args).await,
     }
-}
-
-fn todo_report() -> anyhow::Result<Exit> {
-    Ok(Exit::Failed)
 }

@@ -8,6 +8,8 @@ use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::pipeline::Complaints;
 use gristmill_registry::RegistryError;
 
+use crate::artifacts::ShowError;
+
 /// How the program ends. The numbers are documented in the README and don't change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -109,6 +111,9 @@ fn hint_of(cause: &(dyn std::error::Error + 'static)) -> Option<String> {
         return error.hint();
     }
     if let Some(error) = cause.downcast_ref::<RegistryError>() {
+        return error.hint();
+    }
+    if let Some(error) = cause.downcast_ref::<ShowError>() {
         return error.hint();
     }
     if let Some(ArtifactError::Corrupt { .. }) = cause.downcast_ref::<ArtifactError>() {

@@ -1,5 +1,6 @@
 //! The reading commands: they open the home beside whoever owns it, and print.
 
+use std::io::IsTerminal;
 use std::path::Path;
 
 use anyhow::Context;
@@ -7,10 +8,10 @@ use gristmill_protocol::Timestamp;
 use gristmill_scheduler::history::History;
 use serde_json::Value;
 
-use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, RunRef, RunsArgs};
+use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, ReportArgs, RunRef, RunsArgs};
 use crate::home::Home;
 use crate::problem::Exit;
-use crate::{artifacts, explain as explaining, models as model_texts, show as showing, trace as tracing_};
+use crate::{artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_};
 
 /// Columns of a screen that doesn't say how wide it is.
 const WIDTH: usize = 100;
@@ -77,9 +78,16 @@ pub async fn trace(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
     if args.json {
         print_json(&tracing_::trace_json(&history, now))?;
     } else {
-        let width = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(WIDTH);
-        print!("{}", tracing_::trace_text(&history, now, width));
+        print!("{}", tracing_::trace_text(&history, now, width()));
     }
+    Ok(Exit::Success)
+}
+
+/// `gristmill report`.
+pub async fn report(home_folder: &Path, args: ReportArgs) -> anyhow::Result<Exit> {
+    let (home, history, _) = open(home_folder, args.run.as_deref()).await?;
+    let bytes = reporting::write(&history, &*home.artifacts, &args.output).await?;
+    println!("{} tells of {}: {}", args.output.display(), history.run, crate::text::bytes(bytes));
     Ok(Exit::Success)
 }
 
@@ -111,11 +119,11 @@ pub async fn model(home_folder: &Path, args: ModelArgs) -> anyhow::Result<Exit> 
 pub async fn artifacts(home_folder: &Path, args: ArtifactsArgs) -> anyhow::Result<Exit> {
     let home = Home::read(home_folder)?;
     let Some(text) = &args.digest else {
-        let listed = artifacts::list(&*home.artifacts, None, args.limit).await?;
+        let (listed, more) = artifacts::list(&*home.artifacts, args.limit).await?;
         if args.json {
             print_json(&artifacts::list_json(&listed))?;
         } else {
-            print!("{}", artifacts::list_text(&listed));
+            print!("{}", artifacts::list_text(&listed, more));
         }
         return Ok(Exit::Success);
     };
@@ -141,6 +149,12 @@ async fn open(home_folder: &Path, run: Option<&str>) -> anyhow::Result<(Home, Hi
     let history = History::read(&*home.state, run).await?;
     let now = home.state.clock().await?.now;
     Ok((home, history, now))
+}
+
+/// Columns of the terminal, or a width that suits files and mails.
+fn width() -> usize {
+    let columns = std::io::stdout().is_terminal().then(|| console::Term::stdout().size_checked()).flatten();
+    columns.map_or(WIDTH, |(_, columns)| usize::from(columns))
 }
 
 fn print_json(value: &Value) -> anyhow::Result<()> {

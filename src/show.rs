@@ -15,6 +15,9 @@ use crate::text::{self, Table};
 /// Characters of a parameter's value that are shown.
 const PARAM_CHARS: usize = 60;
 
+/// Last digits of a run's id that commands are given.
+const SHORT_DIGITS: usize = 8;
+
 /// The runs, newest first, as a table.
 pub fn runs_text(records: &[RunRecord], now: Timestamp) -> String {
     if records.is_empty() {
@@ -250,7 +253,8 @@ pub fn made_text(history: &History) -> String {
     table.to_string()
 }
 
-fn made(output: &Output) -> Option<(&'static str, String)> {
+/// What an output is, in a word, and what there is to say of it.
+pub fn made(output: &Output) -> Option<(&'static str, String)> {
     Some(match output {
         Output::Dataset { dataset, quarantine } => {
             let mut text = format!("{}, {}", text::counted(dataset.rows, "row"), dataset.manifest.short());
@@ -310,7 +314,9 @@ pub fn failures_text(history: &History) -> String {
 
 /// The command that a person would type next.
 pub fn next_command(history: &History) -> Option<String> {
-    let run = history.run;
+    // The last digits name a run as well as all of them.
+    let run = history.run.to_string();
+    let run = &run[run.len() - SHORT_DIGITS..];
     match history.status {
         Some(RunStatus::Succeeded) => Some(format!("gristmill report {run} -o report.html")),
         Some(RunStatus::Rejected | RunStatus::Failed) => Some(format!("gristmill explain {run}")),

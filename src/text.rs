@@ -140,11 +140,6 @@ pub fn cut(text: &str, width: usize) -> String {
     format!("{head}…")
 }
 
-/// Lines that are indented, for texts of several lines under a heading.
-pub fn indented(text: &str, by: &str) -> String {
-    text.lines().map(|line| if line.is_empty() { "\n".to_owned() } else { format!("{by}{line}\n") }).collect()
-}
-
 /// Columns that are aligned and two spaces apart.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
@@ -178,11 +173,6 @@ impl Table {
         let mut row: Vec<String> = cells.into_iter().collect();
         row.resize(self.columns.len(), String::new());
         self.rows.push(row);
-    }
-
-    /// Whether it has no rows.
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
     }
 }
 
