@@ -182,10 +182,10 @@ fn wrong_queries_are_explained() {
     "#]],
     );
     check(
-        "select medain(month) m from flights",
+        "select mediann(month) m from flights",
         expect![[r#"
-        the SQL can't be planned: invalid function 'medain'
-        hint: did you mean `mean`?
+        the SQL can't be planned: invalid function 'mediann'
+        hint: did you mean `median`?
     "#]],
     );
     check(
