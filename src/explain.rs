@@ -2,6 +2,8 @@
 //!
 //! The reasons of an open run are the core's own: its journal is replayed into a core that is thrown away,
 //! which then says what it would do and what each task waits for. So they hold with no scheduler running.
+//! Which workers there are is known to stores that are shared; beside an embedded one it isn't, and then
+//! nothing is said of them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -41,11 +43,11 @@ pub struct StepReason {
     pub hint: Option<String>,
 }
 
-/// Reads a run's journal and says why the run is where it is.
+/// Reads a run's journal and says why the run is where it is; `workers` are the live ones, where they are known.
 pub async fn explain(
     state: &dyn State,
     run: RunId,
-    workers: &[WorkerView],
+    workers: Option<&[WorkerView]>,
     now: Timestamp,
 ) -> Result<Explanation, HistoryError> {
     let mut folding = Folding::new(run);
@@ -58,7 +60,7 @@ pub async fn explain(
     Ok(explain_core(&folding.finish()?, core, workers, now))
 }
 
-fn explain_core(history: &History, core: Scheduler, workers: &[WorkerView], now: Timestamp) -> Explanation {
+fn explain_core(history: &History, core: Scheduler, workers: Option<&[WorkerView]>, now: Timestamp) -> Explanation {
     match history.status {
         Some(status) => explain_ended(history, status),
         None => explain_open(history, core, workers, now),
@@ -134,9 +136,9 @@ fn was(state: StepState) -> &'static str {
     }
 }
 
-fn explain_open(history: &History, mut core: Scheduler, workers: &[WorkerView], now: Timestamp) -> Explanation {
+fn explain_open(history: &History, mut core: Scheduler, workers: Option<&[WorkerView]>, now: Timestamp) -> Explanation {
     let run = history.run;
-    let pools = pools_of(workers);
+    let pools = pools_of(workers.unwrap_or_default());
     let was_out: Vec<u32> = core.out(run).iter().map(|(attempt, _)| attempt.task.index).collect();
     // What it would do now is thrown away; that it would is a reason, too.
     let _ = core.turn(now, [Event::PoolsSeen(pools), Event::Activated { run }]);
@@ -157,9 +159,11 @@ fn explain_open(history: &History, mut core: Scheduler, workers: &[WorkerView], 
         Some(by) => format!("it is being cancelled by {by}: what is out is being stopped"),
         None => format!("{done} of {} steps are done", history.steps.len()),
     };
-    let hint = workers
-        .is_empty()
-        .then(|| format!("nothing is at work on it: `gristmill resume {run}` goes on where it stopped"));
+    let hint = match workers {
+        Some([]) => Some(format!("nothing is at work on it: `gristmill resume {run}` goes on where it stopped")),
+        Some(_) => None,
+        None => Some(format!("if nothing is at work on it, `gristmill resume {run}` goes on where it stopped")),
+    };
     Explanation { run, status: show::status(history), summary, steps, hint }
 }
 
@@ -180,7 +184,7 @@ fn pools_of(workers: &[WorkerView]) -> BTreeMap<String, PoolSeen> {
 struct Reasons<'a> {
     core: &'a Scheduler,
     history: &'a History,
-    workers: &'a [WorkerView],
+    workers: Option<&'a [WorkerView]>,
     now: Timestamp,
     was_out: &'a [u32],
     lines: Vec<String>,
@@ -243,7 +247,7 @@ impl Reasons<'_> {
         match reason {
             WaitingOn::Out { attempt, since } => {
                 let age = text::seconds(self.now.since(*since) as f64 / 1e3);
-                let holder = self.workers.iter().find_map(|worker| {
+                let holder = self.workers.unwrap_or_default().iter().find_map(|worker| {
                     let mut held = worker.held.iter();
                     held.find(|(held, _)| {
                         held.run == self.history.run && held.task.index == task && held.attempt == *attempt
@@ -261,6 +265,7 @@ impl Reasons<'_> {
                         let progress = progress.unwrap_or_default();
                         (format!("attempt {attempt} is at work on {worker}, out for {age}{progress}"), None)
                     }
+                    None if self.workers.is_none() => (format!("attempt {attempt} is out for {age}"), None),
                     None => {
                         (format!("attempt {attempt} is out for {age}, and no live worker says that it has it"), None)
                     }
@@ -271,12 +276,15 @@ impl Reasons<'_> {
                 let why = self.last_failure(task);
                 (format!("attempt {attempt} failed{why}; it is tried again in {left}"), None)
             }
-            WaitingOn::NoWorker { pool } => {
+            WaitingOn::NoWorker { pool } => match self.workers {
+                None => (format!("it can start: a free slot of pool `{pool}` takes it"), None),
                 // With no worker at all the run as a whole has the hint.
-                let hint = (!self.workers.is_empty())
-                    .then(|| format!("no worker serves pool `{pool}`; they serve {}", pools_text(self.workers)));
-                (reason.to_string(), hint)
-            }
+                Some([]) => (reason.to_string(), None),
+                Some(workers) => {
+                    let served = pools_text(workers);
+                    (reason.to_string(), Some(format!("no worker serves pool `{pool}`; they serve {served}")))
+                }
+            },
             WaitingOn::Limit { name, max, .. } => (
                 reason.to_string(),
                 Some(format!("raise `limits: {{ {name}: {max} }}` of the pipeline if more may run at a time")),
@@ -341,5 +349,86 @@ impl Explanation {
             "steps": self.steps.iter().map(step).collect::<Vec<_>>(),
             "hint": self.hint,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::{Expect, expect};
+    use gristmill_protocol::{ErrorCode, WorkerId};
+
+    use super::*;
+    use crate::journal::{Recorder, dataset};
+
+    fn check(run: &Recorder, workers: Option<&[WorkerView]>, expected: Expect) {
+        let history = History::fold(run.run, &run.facts).expect("the core's journals can be told");
+        let mut core = Scheduler::new();
+        run.facts.iter().for_each(|fact| core.replay(run.run, fact).expect("a journal of the core"));
+        expected.assert_eq(&explain_core(&history, core, workers, run.now).to_text());
+    }
+
+    fn worker(pool: &str, slots: u32, now: Timestamp) -> WorkerView {
+        let pools = vec![pool.to_owned()];
+        WorkerView { worker: WorkerId(0xa1), pools, slots, draining: false, seen: now, held: Vec::new() }
+    }
+
+    #[test]
+    fn a_step_waits_for_those_before_it_and_for_a_worker() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
+        run.after(2_000);
+        check(&run, None, expect![[""]]);
+        check(&run, Some(&[]), expect![[""]]);
+    }
+
+    #[test]
+    fn a_wrong_pool_is_named_with_those_that_are_served() {
+        let mut plan = crate::journal::plan(&[("flights", "ingest", &[])]);
+        plan.steps[0].pool = "bigmem".to_owned();
+        let run = Recorder::of(plan, gristmill_protocol::fact::About::default());
+        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+    }
+
+    #[test]
+    fn what_could_start_says_so() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
+        run.after(10).succeed(0, &dataset(1));
+        // As after a crash between the success and the next assignment.
+        run.facts.retain(
+            |fact| !matches!(fact, gristmill_protocol::fact::Fact::Assigned { ranges, .. } if ranges[0].first == 1),
+        );
+        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+    }
+
+    #[test]
+    fn a_retry_names_the_failure_before_it() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[])]);
+        run.after(10).fail(0, ErrorCode::Unavailable, "the disk is away");
+        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+    }
+
+    #[test]
+    fn a_fan_out_tells_how_many_are_done_and_what_the_others_wait_for() {
+        let mut run = Recorder::new(&[("scores", "score", &[])]);
+        run.after(10).expand(0, 30).after(40);
+        run.succeed(1, &gristmill_protocol::output::Output::Nothing).after(60);
+        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+    }
+
+    #[test]
+    fn an_ended_run_tells_why_it_ended_so() {
+        let steps: &[(&str, &str, &[&str])] =
+            &[("flights", "ingest", &[]), ("trips", "transform", &["flights"]), ("model", "train", &["trips"])];
+        let mut failed = Recorder::new(steps);
+        failed.after(10).succeed(0, &dataset(5)).after(5).fail(1, ErrorCode::BadInput, "there is no column `x`");
+        check(&failed, None, expect![[""]]);
+        let mut rejected = Recorder::new(&[("quality", "validate", &[]), ("release", "register", &["quality"])]);
+        rejected.after(10).reject(0, "roc_auc is 0.7; at least 0.85 is required");
+        check(&rejected, None, expect![[""]]);
+        let mut cancelled = Recorder::new(steps);
+        cancelled.after(10).succeed(0, &dataset(5)).cancel("ann");
+        check(&cancelled, None, expect![[""]]);
+        let mut succeeded = Recorder::new(&[("flights", "ingest", &[])]);
+        succeeded.after(10).succeed(0, &dataset(5));
+        check(&succeeded, None, expect![[""]]);
     }
 }

@@ -81,7 +81,8 @@ pub fn model_text(model: &ModelView, now: Timestamp) -> String {
         let mut moves = Table::new(&["", "", "", ""]).indented("  ");
         for moved in model.moves.iter().rev().take(MOVES_SHOWN) {
             let from = moved.from.map_or_else(|| "new".to_owned(), |from| from.to_string());
-            let step = format!("{} {from} → {}", moved.alias, moved.to);
+            let back = if moved.rollback { " (back)" } else { "" };
+            let step = format!("{} {from} → {}{back}", moved.alias, moved.to);
             moves.row([text::moment(moved.at), step, format!("by {}", moved.by), moved.why.clone()]);
         }
         write!(out, "\naliases, latest move first\n{moves}").expect("writing to memory");
@@ -103,7 +104,7 @@ pub fn model_json(model: &ModelView) -> Value {
     let moved = |moved: &gristmill_registry::AliasMove| {
         json!({
             "at_ms": moved.at.0, "by": moved.by, "why": moved.why,
-            "alias": moved.alias, "from": moved.from, "to": moved.to,
+            "alias": moved.alias, "from": moved.from, "to": moved.to, "rollback": moved.rollback,
         })
     };
     json!({
@@ -143,4 +144,58 @@ fn metrics_line(version: &VersionView) -> String {
     let single = ModelView { versions: vec![version.clone()], ..ModelView::default() };
     let metric = |name: &String| Some(format!("{name} {}", text::number(*version.new.metrics.get(name)?)));
     columns(&single).iter().filter_map(metric).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use expect_test::expect;
+    use gristmill_protocol::{Digest, RunId};
+    use gristmill_registry::{AliasMove, NewVersion};
+
+    use super::*;
+
+    fn model() -> ModelView {
+        let at = Timestamp(1_735_787_045_000);
+        let version = |version: u64, roc_auc: f64| VersionView {
+            version,
+            at: at.plus_ms(version * 3_600_000),
+            by: "ann".to_owned(),
+            new: NewVersion {
+                model: Digest::of(&version.to_be_bytes()),
+                run: RunId::from_u128(7),
+                step: "release".to_owned(),
+                metrics: BTreeMap::from([("roc_auc".to_owned(), roc_auc), ("accuracy".to_owned(), 0.85)]),
+                evidence: None,
+                algorithm: "random_forest".to_owned(),
+            },
+        };
+        let moved = |from, to, why: &str| AliasMove {
+            at: at.plus_ms(to * 3_600_000),
+            by: "ann".to_owned(),
+            why: why.to_owned(),
+            alias: "champion".to_owned(),
+            from,
+            to,
+            rollback: false,
+        };
+        ModelView {
+            name: "delays".to_owned(),
+            versions: vec![version(1, 0.91), version(2, 0.914)],
+            aliases: BTreeMap::from([("champion".to_owned(), 2)]),
+            moves: vec![moved(None, 1, "first"), moved(Some(1), 2, "better on the holidays")],
+        }
+    }
+
+    #[test]
+    fn models_are_listed_with_their_latest_metrics() {
+        expect![[""]].assert_eq(&models_text(&[model()], Timestamp(1_735_800_000_000)));
+        expect![[""]].assert_eq(&models_text(&[], Timestamp(0)));
+    }
+
+    #[test]
+    fn a_model_shows_versions_and_the_moves_of_its_aliases() {
+        expect![[""]].assert_eq(&model_text(&model(), Timestamp(1_735_800_000_000)));
+    }
 }

@@ -11,7 +11,9 @@ use serde_json::Value;
 use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, ReportArgs, RunRef, RunsArgs};
 use crate::home::Home;
 use crate::problem::Exit;
-use crate::{artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_};
+use crate::{
+    artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_,
+};
 
 /// Columns of a screen that doesn't say how wide it is.
 const WIDTH: usize = 100;
@@ -63,7 +65,7 @@ pub async fn explain(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
     let run = home.find_run(args.run.as_deref()).await?;
     let now = home.state.clock().await?.now;
     // Only the process that owns the home knows its workers; the journal says the rest.
-    let explanation = explaining::explain(&*home.state, run, &[], now).await?;
+    let explanation = explaining::explain(&*home.state, run, None, now).await?;
     if args.json {
         print_json(&explanation.to_json())?;
     } else {

@@ -324,3 +324,67 @@ pub fn next_command(history: &History) -> Option<String> {
         None => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use gristmill_protocol::ErrorCode;
+
+    use super::*;
+    use crate::journal::{Recorder, dataset};
+
+    fn fold(run: &Recorder) -> History {
+        History::fold(run.run, &run.facts).expect("the core's journals can be told")
+    }
+
+    /// A run that trained, measured and registered.
+    fn learned() -> Recorder {
+        let model = Digest::of(b"model");
+        let metrics = BTreeMap::from([("roc_auc".to_owned(), 0.911_42), ("log_loss".to_owned(), 0.25)]);
+        let mut run = Recorder::new(&[
+            ("flights", "ingest", &[]),
+            ("model", "train", &["flights"]),
+            ("quality", "validate", &["model"]),
+            ("release", "register", &["quality"]),
+        ]);
+        run.after(4).cached(0, &dataset(336_776)).after(20).expand(1, 2).after(83_000);
+        run.succeed(4, &Output::Nothing).succeed(5, &Output::Nothing).after(900);
+        let algorithm = "random_forest".to_owned();
+        run.succeed(6, &Output::Model { model, bytes: 1_300_000, rows: 261_861, algorithm });
+        run.after(700).succeed(2, &Output::Evaluation { evaluation: Digest::of(b"e"), model, metrics });
+        let (name, alias) = ("delays".to_owned(), Some("champion".to_owned()));
+        run.after(5).succeed(3, &Output::Version { name, version: 3, model, alias });
+        run
+    }
+
+    #[test]
+    fn a_run_shows_its_steps_and_what_it_made() {
+        let run = learned();
+        expect![[""]].assert_eq(&show_text(&fold(&run), run.now.plus_ms(130_000)));
+    }
+
+    #[test]
+    fn the_summary_names_models_with_their_metrics() {
+        let run = learned();
+        expect![[""]].assert_eq(&format!("{:#}\n", summary_json(&fold(&run), run.now)));
+    }
+
+    #[test]
+    fn a_failed_run_shows_why_and_what_to_type_next() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
+        run.after(50).fail(0, ErrorCode::BadInput, "there is no file `data/x.csv`");
+        expect![[""]].assert_eq(&show_text(&fold(&run), run.now));
+    }
+
+    #[test]
+    fn an_open_run_shows_how_far_it_is() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
+        run.after(1_000).expand(0, 12).after(2_000).succeed(2, &Output::Nothing);
+        expect![[""]].assert_eq(&show_text(&fold(&run), run.now.plus_ms(500)));
+    }
+
+    #[test]
+    fn no_runs_say_how_to_make_one() {
+        expect![[""]].assert_eq(&runs_text(&[], Timestamp(0)));
+    }
+}

@@ -299,3 +299,67 @@ fn span(
         "attributes": attributes,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+    use gristmill_protocol::ErrorCode;
+    use gristmill_protocol::output::Output;
+
+    use super::*;
+    use crate::journal::{Recorder, dataset};
+
+    fn fold(run: &Recorder) -> History {
+        History::fold(run.run, &run.facts).expect("the core's journals can be told")
+    }
+
+    fn fan_out() -> Recorder {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("scores", "score", &["flights"])]);
+        run.after(10).cached(0, &dataset(100)).after(50).expand(1, 30);
+        while run.tasks_out() != [32] {
+            run.after(100);
+            for task in run.tasks_out().into_iter().filter(|task| *task != 32) {
+                if task == 9 {
+                    run.after(700);
+                }
+                run.succeed(task, &Output::Nothing);
+            }
+        }
+        run.after(20).succeed(32, &Output::Nothing);
+        run
+    }
+
+    #[test]
+    fn many_children_share_a_line() {
+        let run = fan_out();
+        expect![[""]].assert_eq(&trace_text(&fold(&run), run.now, 90));
+    }
+
+    #[test]
+    fn retries_and_resumes_stand_below_each_other_without_the_gap() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
+        run.after(400).fail(0, ErrorCode::Unavailable, "away").after(1_000).after(500).succeed(0, &dataset(3));
+        run.after(300).cancel("ann").after(3_600_000).resume("ann").after(600).succeed(1, &dataset(3));
+        expect![[""]].assert_eq(&trace_text(&fold(&run), run.now, 90));
+    }
+
+    #[test]
+    fn an_open_attempt_is_drawn_up_to_now() {
+        let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
+        run.after(1_000).succeed(0, &dataset(3)).after(500);
+        expect![[""]].assert_eq(&trace_text(&fold(&run), run.now, 60));
+    }
+
+    #[test]
+    fn spans_form_one_tree_under_the_run() {
+        let run = fan_out();
+        let spans = trace_json(&fold(&run), run.now);
+        let spans = spans.as_array().expect("spans");
+        let ids: std::collections::BTreeSet<&str> = spans.iter().filter_map(|span| span["span_id"].as_str()).collect();
+        assert_eq!(ids.len(), spans.len(), "ids are unique");
+        let roots = spans.iter().filter(|span| span["parent"].is_null()).count();
+        let orphans = spans.iter().filter_map(|span| span["parent"].as_str()).filter(|id| !ids.contains(id)).count();
+        assert_eq!((roots, orphans), (1, 0));
+        expect![[""]].assert_eq(&format!("{:#}\n", spans[3]));
+    }
+}

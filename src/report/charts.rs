@@ -38,7 +38,8 @@ pub fn roc(m: &mut Markup, curve: &ClassCurve) {
 pub fn precision_recall(m: &mut Markup, curve: &ClassCurve) {
     let (of_class, rest) = sides(&curve.scores);
     let base = of_class as f64 / (of_class + rest).max(1) as f64;
-    let caption = format!("The dashed line is what guessing reaches: {} of the rows are of the class.", text::percent(base));
+    let caption =
+        format!("The dashed line is what guessing reaches: {} of the rows are of the class.", text::percent(base));
     figure(m, "Precision and recall", &caption, |m| {
         let alt = format!("precision over recall of class {}; guessing reaches {}", curve.class, text::percent(base));
         let labels = Labels { alt, x: "recall", y: "precision" };
@@ -97,20 +98,25 @@ pub fn scores(m: &mut Markup, curve: &ClassCurve) {
         );
         let labels = Labels { alt, x: "predicted probability", y: "share of rows" };
         let plane = Plane::new((0.0, 1.0), (-down.max(0.001), up.max(0.001)));
-        plane.draw_with(m, &labels, |value| text::number(value.abs()), |m| {
-            for (at, bin) in curve.scores.iter().enumerate() {
-                let to = curve.scores.get(at + 1).map_or(1.0, |next| next.from);
-                let range = format!("{} to {}", text::number(bin.from), text::number(to));
-                let title = format!("{range}: {} of the class", text::counted(bin.of_class, "row"));
-                plane.bar(m, "fill", (bin.from, to), 0.0, share(bin.of_class, of_class), &title);
-                let title = format!("{range}: {} of the rest", text::counted(bin.of_rest, "row"));
-                plane.bar(m, "fill other", (bin.from, to), 0.0, -share(bin.of_rest, rest), &title);
-            }
-            let zero = plane.y.at(0.0);
-            line(m, "axis", (plane.x.at(0.0), zero), (plane.x.at(1.0), zero));
-            label(m, "tick end strong", (plane.x.at(1.0), plane.y.at(up) + 10.0), &text::cut(&curve.class, 20));
-            label(m, "tick end strong", (plane.x.at(1.0), plane.y.at(-down) - 4.0), "the rest");
-        });
+        plane.draw_with(
+            m,
+            &labels,
+            |value| text::number(value.abs()),
+            |m| {
+                for (at, bin) in curve.scores.iter().enumerate() {
+                    let to = curve.scores.get(at + 1).map_or(1.0, |next| next.from);
+                    let range = format!("{} to {}", text::number(bin.from), text::number(to));
+                    let title = format!("{range}: {} of the class", text::counted(bin.of_class, "row"));
+                    plane.bar(m, "fill", (bin.from, to), 0.0, share(bin.of_class, of_class), &title);
+                    let title = format!("{range}: {} of the rest", text::counted(bin.of_rest, "row"));
+                    plane.bar(m, "fill other", (bin.from, to), 0.0, -share(bin.of_rest, rest), &title);
+                }
+                let zero = plane.y.at(0.0);
+                line(m, "axis", (plane.x.at(0.0), zero), (plane.x.at(1.0), zero));
+                label(m, "tick end strong", (plane.x.at(1.0), plane.y.at(up) + 10.0), &text::cut(&curve.class, 20));
+                label(m, "tick end strong", (plane.x.at(1.0), plane.y.at(-down) - 4.0), "the rest");
+            },
+        );
     });
 }
 

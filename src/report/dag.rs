@@ -73,18 +73,22 @@ pub fn draw(m: &mut Markup, history: &History, now: Timestamp) {
         attr("role", "img"),
         attr("aria-label", alt(history)),
     ];
-    m.el("div", &[class("scroll"), attr("tabindex", "0"), attr("role", "region"), attr("aria-label", "graph of the steps")], |m| {
-        m.el("svg", &attrs, |m| {
-            for place in &layout.places {
-                for below in &place.below {
-                    edge(m, place, &layout.places[*below]);
+    m.el(
+        "div",
+        &[class("scroll"), attr("tabindex", "0"), attr("role", "region"), attr("aria-label", "graph of the steps")],
+        |m| {
+            m.el("svg", &attrs, |m| {
+                for place in &layout.places {
+                    for below in &place.below {
+                        edge(m, place, &layout.places[*below]);
+                    }
                 }
-            }
-            for place in layout.places.iter().filter(|place| place.step.is_some()) {
-                node(m, place, history, now);
-            }
-        });
-    });
+                for place in layout.places.iter().filter(|place| place.step.is_some()) {
+                    node(m, place, history, now);
+                }
+            });
+        },
+    );
 }
 
 /// The graph in words: each step and what it needs.
@@ -133,7 +137,8 @@ fn edge(m: &mut Markup, from: &Place, to: &Place) {
         path += &format!(" V{}", px(y2 + NODE_HEIGHT));
     } else {
         // The arrow's head.
-        path += &format!(" M{} {} L{} {} L{} {}", px(x2 - 4.0), px(y2 - 6.0), px(x2), px(y2), px(x2 + 4.0), px(y2 - 6.0));
+        path +=
+            &format!(" M{} {} L{} {} L{} {}", px(x2 - 4.0), px(y2 - 6.0), px(x2), px(y2), px(x2 + 4.0), px(y2 - 6.0));
     }
     m.void("path", &[class("edge"), attr("d", path)]);
 }

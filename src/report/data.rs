@@ -39,7 +39,6 @@ pub fn section_of(m: &mut Markup, history: &History, findings: &Findings) {
     });
 }
 
-
 fn rules(m: &mut Markup, check: &Check) {
     m.leaf("h3", &[], &format!("Expectations of {}", check.step));
     let report = match &check.report {
@@ -137,7 +136,8 @@ fn show(m: &mut Markup, dataset: &Dataset, open: bool) {
             (Ok(_), Some(Ok(profile))) => columns_table(m, &dataset.step, profile),
             (Ok(_), Some(Err(why))) => note(m, &format!("Its columns can't be told in numbers: {why}.")),
             (Ok(manifest), None) => {
-                let column = |column: &gristmill_ml::table::Column| format!("{} ({})", column.name, kind_name(column.kind));
+                let column =
+                    |column: &gristmill_ml::table::Column| format!("{} ({})", column.name, kind_name(column.kind));
                 let columns: Vec<String> = manifest.schema.columns.iter().map(column).collect();
                 note(m, &format!("No profile was made. Its columns: {}.", columns.join(", ")));
             }
@@ -147,7 +147,16 @@ fn show(m: &mut Markup, dataset: &Dataset, open: bool) {
 
 fn columns_table(m: &mut Markup, step: &str, profile: &TableProfile) {
     let headings = [
-        "column", "distribution", ">missing", ">distinct", ">min", ">25%", ">median", ">75%", ">max", ">mean",
+        "column",
+        "distribution",
+        ">missing",
+        ">distinct",
+        ">min",
+        ">25%",
+        ">median",
+        ">75%",
+        ">max",
+        ">mean",
         "most frequent",
     ];
     table(m, &format!("Columns of {step}"), &headings, |m| {
@@ -214,12 +223,8 @@ fn frequencies(m: &mut Markup, column: &ColumnProfile, rows: u64) {
         let width = (WIDTH / shown as f64).min(28.0);
         for (at, top) in column.top.iter().take(shown).enumerate() {
             let height = (top.count as f64 / most * (HEIGHT - 2.0)).max(1.0);
-            let shape = super::svg::Shape {
-                x: at as f64 * width,
-                y: HEIGHT - height,
-                width: (width - 2.0).max(1.0),
-                height,
-            };
+            let shape =
+                super::svg::Shape { x: at as f64 * width, y: HEIGHT - height, width: (width - 2.0).max(1.0), height };
             let share = text::percent(top.count as f64 / rows.max(1) as f64);
             let title = format!("{}: {}, {share}", scalar(&top.value), text::counted(top.count, "row"));
             super::svg::rect(m, "fill other", shape, &title);

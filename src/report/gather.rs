@@ -183,7 +183,9 @@ async fn read_model(artifacts: &dyn Artifacts, digest: Digest) -> Found<Box<Mode
 async fn read(artifacts: &dyn Artifacts, digest: Digest, what: &str, max: u64) -> Found<bytes::Bytes> {
     let short = digest.short();
     match artifacts.size(digest).await {
-        Ok(Some(size)) if size > max => Err(format!("{what} ({short}) has {}, too much for a report", text::bytes(size))),
+        Ok(Some(size)) if size > max => {
+            Err(format!("{what} ({short}) has {}, too much for a report", text::bytes(size)))
+        }
         Ok(Some(_)) => artifacts.get(digest).await.map_err(|error| format!("{what} can't be read: {error}")),
         Ok(None) => Err(format!("{what} ({short}) isn't in the artifact store any more")),
         Err(error) => Err(format!("{what} ({short}) can't be read: {error}")),

@@ -61,7 +61,8 @@ fn gates(m: &mut Markup, gates: &[GateResult]) {
     }
     m.el("ul", &[class("gates")], |m| {
         for gate in gates {
-            let (look, sign) = if gate.passed { ("badge is-good", "✓ passed") } else { ("badge is-rejected", "! not met") };
+            let (look, sign) =
+                if gate.passed { ("badge is-good", "✓ passed") } else { ("badge is-rejected", "! not met") };
             m.el("li", &[], |m| {
                 m.leaf("span", &[class(look)], sign);
                 m.text(" ");

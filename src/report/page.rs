@@ -219,7 +219,11 @@ fn steps(m: &mut Markup, history: &History, now: Timestamp) {
                     let time = if worked { text::seconds(show::step_seconds(step, now)) } else { String::new() };
                     m.leaf("td", &[class("number")], &time);
                     m.leaf("td", &[class("number")], &step.rows().map(text::count).unwrap_or_default());
-                    m.leaf("td", &[], &step.output.as_ref().and_then(show::made).map(|made| made.1).unwrap_or_default());
+                    m.leaf(
+                        "td",
+                        &[],
+                        &step.output.as_ref().and_then(show::made).map(|made| made.1).unwrap_or_default(),
+                    );
                 });
             }
         });

@@ -88,10 +88,7 @@ pub struct Plane {
 impl Plane {
     /// A plane over these values.
     pub fn new(x: (f64, f64), y: (f64, f64)) -> Plane {
-        Plane {
-            x: Scale::new(x.0, x.1, LEFT, WIDTH - RIGHT),
-            y: Scale::new(y.0, y.1, HEIGHT - BOTTOM, TOP),
-        }
+        Plane { x: Scale::new(x.0, x.1, LEFT, WIDTH - RIGHT), y: Scale::new(y.0, y.1, HEIGHT - BOTTOM, TOP) }
     }
 
     /// The chart: axes, and what `inside` draws over them.
@@ -140,8 +137,7 @@ impl Plane {
 
     /// A line through points.
     pub fn polyline(&self, m: &mut Markup, classes: &str, points: impl Iterator<Item = (f64, f64)>) {
-        let points: Vec<String> =
-            points.map(|(x, y)| format!("{},{}", px(self.x.at(x)), px(self.y.at(y)))).collect();
+        let points: Vec<String> = points.map(|(x, y)| format!("{},{}", px(self.x.at(x)), px(self.y.at(y)))).collect();
         m.void("polyline", &[class(classes), attr("points", points.join(" "))]);
     }
 
@@ -200,7 +196,10 @@ mod tests {
     #[test]
     fn ticks_are_round_and_within_the_scale() {
         assert_eq!(Scale::new(0.0, 1.0, 0.0, 100.0).ticks(5), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert_eq!(Scale::new(-37.0, 1_290.0, 0.0, 100.0).ticks(5), [0.0, 200.0, 400.0, 600.0, 800.0, 1_000.0, 1_200.0]);
+        assert_eq!(
+            Scale::new(-37.0, 1_290.0, 0.0, 100.0).ticks(5),
+            [0.0, 200.0, 400.0, 600.0, 800.0, 1_000.0, 1_200.0]
+        );
         assert!(!Scale::new(3.0, 3.0, 0.0, 100.0).ticks(5).is_empty());
     }
 

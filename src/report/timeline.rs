@@ -54,21 +54,25 @@ pub fn draw(m: &mut Markup, history: &History, now: Timestamp) {
         attr("role", "img"),
         attr("aria-label", format!("timeline of {attempts} by {}", text::counted(lanes.len() as u64, "worker"))),
     ];
-    m.el("div", &[class("scroll"), attr("tabindex", "0"), attr("role", "region"), attr("aria-label", "timeline")], |m| {
-        m.el("svg", &attrs, |m| {
-            let axis = Axis::new(history, now);
-            times(m, &axis, height);
-            let mut y = TOP;
-            for (worker, rows) in &lanes {
-                label(m, "tick", (0.0, y + 14.0), worker);
-                for row in rows {
-                    row.iter().for_each(|attempt| bar(m, &axis, history, attempt, now_us, y));
-                    y += ROW;
+    m.el(
+        "div",
+        &[class("scroll"), attr("tabindex", "0"), attr("role", "region"), attr("aria-label", "timeline")],
+        |m| {
+            m.el("svg", &attrs, |m| {
+                let axis = Axis::new(history, now);
+                times(m, &axis, height);
+                let mut y = TOP;
+                for (worker, rows) in &lanes {
+                    label(m, "tick", (0.0, y + 14.0), worker);
+                    for row in rows {
+                        row.iter().for_each(|attempt| bar(m, &axis, history, attempt, now_us, y));
+                        y += ROW;
+                    }
+                    y += 8.0;
                 }
-                y += 8.0;
-            }
-        });
-    });
+            });
+        },
+    );
     notes(m, history, hidden);
 }
 
