@@ -39,7 +39,7 @@ pub fn models_text(models: &[ModelView], now: Timestamp) -> String {
             text::count(model.versions.len() as u64),
             aliases.join(", "),
             latest.map(|version| text::ago(version.at, now)).unwrap_or_default(),
-            latest.map(|version| metrics_line(version)).unwrap_or_default(),
+            latest.map(metrics_line).unwrap_or_default(),
         ]);
     }
     table.to_string()

@@ -74,7 +74,7 @@ pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".to_owned();
     }
-    if size < 1e-4 || size >= 1e15 {
+    if !(1e-4..1e15).contains(&size) {
         return format!("{value:.2e}");
     }
     if value.fract() == 0.0 {

@@ -176,7 +176,7 @@ fn read(data: &str) -> Result<(Vec<RecordBatch>, Vec<RecordBatch>), Box<dyn Erro
             number += 1;
             let is_test =
                 number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 32;
-            let (rows, batches) = &mut sides[usize::from(is_test % 5 == 0)];
+            let (rows, batches) = &mut sides[usize::from(is_test.is_multiple_of(5))];
             rows.dep_delay.push(record[dep_delay].parse().ok());
             rows.distance.push(record[distance].parse()?);
             rows.hour.push(record[hour].parse()?);

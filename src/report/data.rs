@@ -187,12 +187,12 @@ fn column_row(m: &mut Markup, column: &ColumnProfile, rows: u64) {
         let missing = if column.nulls == 0 { "0".to_owned() } else { text::percent(share) };
         m.leaf("td", &[class("number"), attr("title", text::counted(column.nulls, "row"))], &missing);
         m.leaf("td", &[class("number")], &format!("{about}{}", text::count(column.distinct)));
-        m.leaf("td", &[class("number")], &column.min.as_ref().map(|value| scalar(value)).unwrap_or_default());
+        m.leaf("td", &[class("number")], &column.min.as_ref().map(scalar).unwrap_or_default());
         for wanted in [0.25, 0.5, 0.75] {
             let quantile = column.quantiles.iter().find(|quantile| (quantile.share - wanted).abs() < 1e-9);
             m.leaf("td", &[class("number")], &quantile.map(|quantile| show(quantile.value)).unwrap_or_default());
         }
-        m.leaf("td", &[class("number")], &column.max.as_ref().map(|value| scalar(value)).unwrap_or_default());
+        m.leaf("td", &[class("number")], &column.max.as_ref().map(scalar).unwrap_or_default());
         let mean = match (column.mean, column.std) {
             (Some(mean), Some(std)) => format!("{} ± {}", text::number(mean), text::number(std)),
             (Some(mean), None) if column.kind == ColumnType::Boolean => format!("{} true", text::percent(mean)),

@@ -93,6 +93,7 @@ impl Recorder {
     }
 
     /// A task's worker is lost.
+    #[allow(dead_code, reason = "not every test that includes this loses a worker")]
     pub fn lose(&mut self, task: u32) -> &mut Recorder {
         let attempt = self.take(task).0;
         self.turn(Event::Expired(Expired { attempt, worker: worker(task), cause: ExpiryCause::Lost }));
