@@ -1,6 +1,6 @@
 //! What the seams promise, as tests that take any implementation.
 //!
-//! Each implementation's tests hand a fixture to [`state`], [`broker`] or [`artifacts`], which runs every case
+//! Each implementation's tests hand a fixture to [`state()`], [`broker()`] or [`artifacts()`], which runs every case
 //! against something fresh and says which of them failed. A bug found in one implementation becomes a case for
 //! all of them.
 //!
