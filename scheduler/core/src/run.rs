@@ -388,9 +388,7 @@ impl Run {
     fn leave_queue(&mut self, task: u32, shared: &mut Shared) {
         match self.states[task as usize] {
             TaskState::Backoff => self.leave_backoff(task, shared),
-            TaskState::Ready => self.change_ready(self.group_of(task), shared, |group| {
-                group.again.remove(&task);
-            }),
+            TaskState::Ready => self.change_ready(self.group_of(task), shared, |group| group.leave(task)),
             _ => {}
         }
     }
