@@ -3,16 +3,22 @@
 //! [`Books`] belong to a state of the store and go back with it; [`Ledger`] knows all that ever happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use gristmill_backends::state::memory::MemoryStore;
 use gristmill_backends::state::{
-    Append, AppendEntry, Claim, ClaimAnswer, Finish, FinishAnswer, LeaseView, Renewal, Renewed,
+    Append, AppendEntry, Claim, ClaimAnswer, Finish, LeaseView, Renewal, Renewed,
 };
 use gristmill_protocol::fact::{Cause, Fact, JournalBody};
 use gristmill_protocol::message::{ExpiryCause, InboxEntry, InboxEvent, Outcome, ReturnCause};
 use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId, wire};
 
+use tokio::time::Instant;
+
 use crate::shadow::{Shadow, State};
+
+/// Time within which an owner that isn't in trouble notices that the store went back.
+const NOTICED_WITHIN: Duration = Duration::from_secs(8);
 
 /// What follows from the verbs that the store remembers.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +43,8 @@ pub struct Ledger {
     /// Attempts whose assignment was ever written, and whether as solo each time.
     pub(crate) assigned: BTreeMap<AttemptRef, bool>,
     pub rollbacks: u32,
+    /// When the store last went back.
+    pub rolled_back: Option<Instant>,
     pub works_begun: u64,
     /// The most tasks that name the limit may be at work.
     pub limit: usize,
@@ -88,7 +96,9 @@ impl Books {
 
     /// An append took effect: `written` are its entries that are new, `events` what it consumed.
     pub fn appended(&mut self, append: &Append, written: &[&AppendEntry], events: &[InboxEntry], ledger: &mut Ledger) {
-        let reported = self.wanted_successes(events);
+        // Until the owner has noticed a rollback its memory is ahead of its journals.
+        let aware = ledger.rolled_back.is_none_or(|at| at.elapsed() > NOTICED_WITHIN);
+        let reported = if aware { self.wanted_successes(events) } else { Vec::new() };
         for entry in written {
             let body: JournalBody = match wire::decode("an entry", &entry.body) {
                 Ok(body) => body,
@@ -204,15 +214,19 @@ impl Books {
         }
     }
 
-    /// Reports were answered; `events` are what went into the inbox.
-    pub fn finished(&mut self, finish: &Finish, answers: &[FinishAnswer]) {
-        for (report, answer) in finish.reports.iter().zip(answers) {
+    /// Reports were sent; `event` is what went into the inbox.
+    pub fn finished(&mut self, finish: &Finish, event: Option<&InboxEvent>) {
+        let accepted = match event {
+            Some(InboxEvent::Finished { reports, .. }) => &reports[..],
+            _ => &[],
+        };
+        for report in &finish.reports {
             let attempt = report.attempt;
             if self.stopping.get(&attempt).is_some_and(|(worker, _)| *worker == finish.worker) {
                 self.stopping.remove(&attempt);
             }
             let out = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(attempt));
-            if *answer == FinishAnswer::Recorded && out && report.outcome != Outcome::Stopped {
+            if accepted.contains(report) && out && report.outcome != Outcome::Stopped {
                 self.taken.insert(attempt);
             }
         }

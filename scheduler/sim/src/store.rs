@@ -65,6 +65,7 @@ pub(crate) struct Inner {
     calm_since: Instant,
     weather: Weather,
     dice: Dice,
+    pub(crate) trace: Trace,
     workers: Vec<(WorkerId, Arc<Process>)>,
     schedulers: Vec<Arc<Process>>,
 }
@@ -102,6 +103,7 @@ impl SimStore {
             calm_since: now,
             weather,
             dice,
+            trace: trace.clone(),
             workers: Vec::new(),
             schedulers: Vec::new(),
         };
@@ -364,6 +366,7 @@ impl Inner {
         self.store = store;
         self.books = books;
         self.ledger.rollbacks += 1;
+        self.ledger.rolled_back = Some(Instant::now());
         lost
     }
 
