@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use gristmill_backends::state::StoreClock;
+use gristmill_backends::state::{StoreClock, StoreId};
 use gristmill_protocol::Timestamp;
 use gristmill_protocol::limits::{CLOCK_STEP_MS, LEASE_MS};
 use gristmill_protocol::twins::{Twin, left_out};
@@ -24,6 +24,11 @@ impl Clock {
     pub(crate) fn new(seen: StoreClock) -> Clock {
         let at = Instant::now();
         Clock { seen, at, latest: seen.now, grace_until: at + Duration::from_millis(LEASE_MS) }
+    }
+
+    /// The life of the store that was seen last.
+    pub(crate) fn store(&self) -> StoreId {
+        self.seen.store
     }
 
     /// What time it is where the store is.

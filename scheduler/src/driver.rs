@@ -4,7 +4,7 @@
 //! ever waits for the first of them. Whoever drops the loop's future has killed the scheduler, at whatever
 //! point it was; that is how the simulator does it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,6 +130,8 @@ pub struct Driver {
     polling: bool,
     /// Shards that are ours in the store and can't be read just now.
     to_take_again: BTreeMap<Shard, OwnerToken>,
+    /// Shards that aren't ours are left alone until then: their owner may have to write again what was lost.
+    no_taking_until: Instant,
     take_overs: u64,
     /// The time at which the inboxes were last read to their ends.
     read_at: Timestamp,
@@ -161,6 +163,7 @@ impl Driver {
             next_renewal: Instant::now(),
             polling: false,
             to_take_again: BTreeMap::new(),
+            no_taking_until: Instant::now(),
             take_overs: 0,
             read_at: Timestamp::default(),
         };
@@ -249,15 +252,20 @@ impl Driver {
         } else {
             Vec::new()
         };
+        let (known, patient) = (self.clock.store(), Instant::now() < self.no_taking_until);
+        let owned: BTreeSet<Shard> = self.shards.keys().copied().collect();
         let poll = async move {
             let ttl = Duration::from_millis(SHARD_LEASE_MS);
+            let clock = in_time("ask for the time", state.clock()).await;
+            let at = Instant::now();
+            // Whoever owned a shard before the store went back knows what it lost, so it comes first.
+            let waits = patient || clock.as_ref().is_ok_and(|clock| clock.store != known);
+            let tokens = tokens.into_iter().filter(|(shard, _)| !waits || owned.contains(shard));
             let own = |(shard, token): (Shard, OwnerToken)| {
                 let state = &state;
                 async move { (shard, token, in_time("own a shard", state.own(shard, token, ttl)).await) }
             };
-            let renewed = join_all(tokens.into_iter().map(own)).await;
-            let clock = in_time("ask for the time", state.clock()).await;
-            let at = Instant::now();
+            let renewed = join_all(tokens.map(own)).await;
             let pools = in_time("list workers", state.workers()).await.ok().map(|workers| pools_of(&workers));
             Done::Polled(Polled { clock, at, pools, renewed })
         };
@@ -489,10 +497,9 @@ impl Driver {
         self.next_poll = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
         for (shard, token, result) in polled.renewed {
             match result {
-                Ok(Ownership::Owned { new }) if new || !self.shards.contains_key(&shard) => {
-                    self.take_over(shard, token).await;
-                }
-                Ok(Ownership::Owned { .. }) => {}
+                // While the right stood under this token nobody else wrote, even if it had run out for a moment.
+                Ok(Ownership::Owned { .. }) if self.shards.contains_key(&shard) => {}
+                Ok(Ownership::Owned { .. }) => self.take_over(shard, token).await,
                 Ok(Ownership::HeldBy(other)) => {
                     debug!(%shard, ?other, "the shard is another's");
                     self.lose(shard);
@@ -510,6 +517,7 @@ impl Driver {
             Ok(clock) => {
                 if self.clock.look(clock, polled.at) {
                     warn!("the store has begun another life");
+                    self.no_taking_until = Instant::now() + Duration::from_millis(SHARD_LEASE_MS);
                     self.doubt_all();
                 }
                 self.reassert_doubted().await;

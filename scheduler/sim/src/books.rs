@@ -58,6 +58,11 @@ impl Ledger {
         }
     }
 
+    /// Whether every owner has noticed the last rollback.
+    fn is_noticed(&self) -> bool {
+        self.rolled_back.is_none_or(|at| at.elapsed() > NOTICED_WITHIN)
+    }
+
     /// Work begins; returns whether it must be alone.
     pub fn work_begins(&mut self, attempt: AttemptRef) -> bool {
         self.works_begun += 1;
@@ -97,8 +102,7 @@ impl Books {
     /// An append took effect: `written` are its entries that are new, `events` what it consumed.
     pub fn appended(&mut self, append: &Append, written: &[&AppendEntry], events: &[InboxEntry], ledger: &mut Ledger) {
         // Until the owner has noticed a rollback its memory is ahead of its journals.
-        let aware = ledger.rolled_back.is_none_or(|at| at.elapsed() > NOTICED_WITHIN);
-        let reported = if aware { self.wanted_successes(events) } else { Vec::new() };
+        let reported = if ledger.is_noticed() { self.wanted_successes(events) } else { Vec::new() };
         for entry in written {
             let body: JournalBody = match wire::decode("an entry", &entry.body) {
                 Ok(body) => body,
@@ -215,7 +219,7 @@ impl Books {
     }
 
     /// Reports were sent; `event` is what went into the inbox.
-    pub fn finished(&mut self, finish: &Finish, event: Option<&InboxEvent>) {
+    pub fn finished(&mut self, finish: &Finish, event: Option<&InboxEvent>, ledger: &Ledger) {
         let accepted = match event {
             Some(InboxEvent::Finished { reports, .. }) => &reports[..],
             _ => &[],
@@ -226,7 +230,8 @@ impl Books {
                 self.stopping.remove(&attempt);
             }
             let out = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(attempt));
-            if accepted.contains(report) && out && report.outcome != Outcome::Stopped {
+            // An owner that hasn't noticed a rollback yet takes a report for one that it has recorded.
+            if accepted.contains(report) && out && ledger.is_noticed() && report.outcome != Outcome::Stopped {
                 self.taken.insert(attempt);
             }
         }

@@ -165,7 +165,7 @@ fn finish(effect: Effect<'_>, mut finish: Finish) -> Result<Vec<FinishAnswer>, S
     }
     let answers = inner.store.finish(finish, effect.now);
     let event = inner.store.inbox(&[(whole.shard, before)], 1).pop().map(|(_, entry)| entry.event);
-    inner.books.finished(&whole, event.as_ref());
+    inner.books.finished(&whole, event.as_ref(), &inner.ledger);
     if left_out(Twin::FinishPutsEvent) && inner.dice_says(100) {
         let last = inner.store.model().last_inbox_id(whole.shard);
         if last != before {
@@ -186,7 +186,15 @@ impl State for SimState {
     }
 
     async fn own(&self, shard: Shard, token: OwnerToken, ttl: Duration) -> Result<Ownership, StateError> {
-        self.call("own a shard", move |at| Ok(at.inner.store.own(shard, token, ttl, at.now))).await
+        let own = move |at: Effect<'_>| {
+            let before = at.inner.store.model().owner(shard);
+            let ownership = at.inner.store.own(shard, token, ttl, at.now);
+            if before.is_some_and(|before| before != token) && matches!(ownership, Ownership::Owned { .. }) {
+                at.inner.owners_changed(shard);
+            }
+            Ok(ownership)
+        };
+        self.call("own a shard", own).await
     }
 
     async fn disown(&self, shard: Shard, token: OwnerToken) -> Result<(), StateError> {
