@@ -495,10 +495,26 @@ impl Driver {
     async fn polled(&mut self, polled: Polled) {
         self.polling = false;
         self.next_poll = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
+        match polled.clock {
+            Ok(clock) => {
+                if self.clock.look(clock, polled.at) {
+                    warn!("the store has begun another life");
+                    self.no_taking_until = Instant::now() + Duration::from_millis(SHARD_LEASE_MS);
+                    self.doubt_all();
+                }
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "the store can't be asked for its time");
+                self.clock.doubt();
+            }
+        }
         for (shard, token, result) in polled.renewed {
+            let doubted = self.shards.get(&shard).map(|owned| owned.doubted);
             match result {
-                // While the right stood under this token nobody else wrote, even if it had run out for a moment.
-                Ok(Ownership::Owned { .. }) if self.shards.contains_key(&shard) => {}
+                // Whether memory and store agree is found out below.
+                Ok(Ownership::Owned { .. }) if doubted == Some(true) => {}
+                Ok(Ownership::Owned { new: false }) if doubted == Some(false) => {}
+                // Ours by name all the time, perhaps, but another may have owned it in between.
                 Ok(Ownership::Owned { .. }) => self.take_over(shard, token).await,
                 Ok(Ownership::HeldBy(other)) => {
                     debug!(%shard, ?other, "the shard is another's");
@@ -513,20 +529,7 @@ impl Driver {
                 }
             }
         }
-        match polled.clock {
-            Ok(clock) => {
-                if self.clock.look(clock, polled.at) {
-                    warn!("the store has begun another life");
-                    self.no_taking_until = Instant::now() + Duration::from_millis(SHARD_LEASE_MS);
-                    self.doubt_all();
-                }
-                self.reassert_doubted().await;
-            }
-            Err(error) => {
-                warn!(error = &error as &dyn std::error::Error, "the store can't be asked for its time");
-                self.clock.doubt();
-            }
-        }
+        self.reassert_doubted().await;
         if let Some(pools) = polled.pools
             && pools != self.pools
         {

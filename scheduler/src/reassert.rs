@@ -5,17 +5,17 @@
 //! inboxes from their start and repeats what it asked to be taken back; workers say again what they hold and
 //! what they have finished. What nobody alive remembers happens again.
 
-use gristmill_backends::state::{AppendEntry, Ownership, RunRecord, StateError};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gristmill_backends::state::{AppendEntry, Ownership, RunRecord, State, StateError};
+use gristmill_protocol::limits::SHARD_LEASE_MS;
 use gristmill_protocol::message::InboxId;
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{RunId, Shard};
 use gristmill_scheduler_core::Event;
 use tracing::{debug, warn};
-
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use gristmill_protocol::limits::SHARD_LEASE_MS;
 
 use crate::calls::in_time;
 use crate::driver::Driver;
@@ -66,10 +66,13 @@ impl Driver {
         let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
         let (token, known) = (owned.token, owned.known_runs());
         let ttl = Duration::from_millis(SHARD_LEASE_MS);
-        if let Ownership::HeldBy(other) = in_time("own a shard", self.state.own(shard, token, ttl)).await? {
-            debug!(%shard, ?other, "the shard is another's");
-            return Ok(Reasserted::Lost);
-        }
+        let unbroken = match in_time("own a shard", self.state.own(shard, token, ttl)).await? {
+            Ownership::Owned { new } => !new,
+            Ownership::HeldBy(other) => {
+                debug!(%shard, ?other, "the shard is another's");
+                return Ok(Reasserted::Lost);
+            }
+        };
         let open: BTreeMap<RunId, RunRecord> = in_time("list open runs", self.state.open_runs(shard))
             .await?
             .into_iter()
@@ -85,7 +88,13 @@ impl Driver {
             };
             let found = record.map_or(0, |record| record.head);
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
-            match owned.missing(run, found) {
+            let missing = match owned.missing(run, found) {
+                Missing::Unknown => Missing::Unknown,
+                _ if !unbroken && !is_stored(self.state.clone(), owned.recent(run, found)).await? => Missing::Unknown,
+                missing => missing,
+            };
+            let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
+            match missing {
                 Missing::Nothing => {}
                 Missing::Entries(positions) if !left_out(Twin::OwnerReasserts) => {
                     entries.extend(positions.into_iter().filter_map(|position| owned.recent(run, position)));
@@ -129,4 +138,12 @@ impl Driver {
             self.push_append(shard, append, Duration::ZERO);
         }
     }
+}
+
+/// Whether an entry that was written or read here stands where it did: while the right to the shard had run
+/// out another may have written. What is older than the tail can't have been replaced.
+async fn is_stored(state: Arc<dyn State>, known: Option<AppendEntry>) -> Result<bool, StateError> {
+    let Some(known) = known else { return Ok(true) };
+    let stored = in_time("read a journal", state.journal(known.run, known.position.saturating_sub(1), 1)).await?;
+    Ok(stored.first().is_some_and(|entry| entry.body == known.body))
 }

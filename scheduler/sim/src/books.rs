@@ -30,7 +30,7 @@ pub struct Books {
     stopping: BTreeMap<AttemptRef, (WorkerId, Timestamp)>,
     /// Reports that ended an attempt which was out.
     taken: BTreeSet<AttemptRef>,
-    /// Attempts that were ended by expiry or taken back.
+    /// Attempts that were ended by a report, by expiry or by being taken back.
     closed: BTreeSet<AttemptRef>,
     /// Who granted leases belong to.
     holders: BTreeMap<AttemptRef, WorkerId>,
@@ -209,7 +209,6 @@ impl Books {
             let over = shadow.ended
                 || shadow.settled.contains(&attempt.task.index)
                 || self.closed.contains(&attempt)
-                || self.taken.contains(&attempt)
                 || !shadow.is_out(attempt)
                 || self.holders.get(&attempt).is_some_and(|holder| *holder != renewal.worker);
             if !over {
@@ -230,6 +229,9 @@ impl Books {
                 self.stopping.remove(&attempt);
             }
             let out = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(attempt));
+            if accepted.contains(report) {
+                self.closed.insert(attempt);
+            }
             // An owner that hasn't noticed a rollback yet takes a report for one that it has recorded.
             if accepted.contains(report) && out && ledger.is_noticed() && report.outcome != Outcome::Stopped {
                 self.taken.insert(attempt);
