@@ -1,8 +1,11 @@
 //! The store's time between two looks at it, and when not to trust it.
 
-use gristmill_backends::state::StoreClock;
+use std::time::Duration;
+
+use gristmill_backends::state::{StoreClock, StoreId};
 use gristmill_protocol::Timestamp;
 use gristmill_protocol::limits::{CLOCK_STEP_MS, LEASE_MS};
+use gristmill_protocol::twins::{Twin, left_out};
 use tokio::time::Instant;
 
 /// The store's time, carried forward by a monotonic clock and never going back.
@@ -16,9 +19,16 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// A clock after its first look. What the store went through before isn't known, so nothing expires for
+    /// one full lease: it may have been away, and its workers with it.
     pub(crate) fn new(seen: StoreClock) -> Clock {
         let at = Instant::now();
-        Clock { seen, at, latest: seen.now, grace_until: at }
+        Clock { seen, at, latest: seen.now, grace_until: at + Duration::from_millis(LEASE_MS) }
+    }
+
+    /// The life of the store that was seen last.
+    pub(crate) fn store(&self) -> StoreId {
+        self.seen.store
     }
 
     /// What time it is where the store is.
@@ -28,29 +38,35 @@ impl Clock {
         self.latest
     }
 
-    /// Takes a look into account; true when the store has begun another life.
+    /// When [`Clock::now`] will say `time`. When the store's clock was set back that is later than the
+    /// difference between the two says.
+    pub(crate) fn when(&self, time: Timestamp) -> Instant {
+        self.at + Duration::from_millis(time.since(self.seen.now))
+    }
+
+    /// Takes a look that was answered at `at` into account; true when the store has begun another life.
     ///
     /// After that, or when its clock was set, leases may seem to have run out that were renewed in time, so
     /// nothing expires for one full lease.
-    pub(crate) fn look(&mut self, seen: StoreClock) -> bool {
-        let expected = self.seen.now + self.at.elapsed();
+    pub(crate) fn look(&mut self, seen: StoreClock, at: Instant) -> bool {
+        let expected = self.seen.now + at.saturating_duration_since(self.at);
         let stepped = expected.0.abs_diff(seen.now.0) > CLOCK_STEP_MS;
         let another_life = seen.store != self.seen.store;
         if stepped || another_life {
             self.doubt();
         }
         self.seen = seen;
-        self.at = Instant::now();
+        self.at = at;
         another_life
     }
 
     /// The store couldn't be asked: workers may not have reached it either.
     pub(crate) fn doubt(&mut self) {
-        self.grace_until = Instant::now() + std::time::Duration::from_millis(LEASE_MS);
+        self.grace_until = Instant::now() + Duration::from_millis(LEASE_MS);
     }
 
     /// Whether leases may be ended.
     pub(crate) fn is_trusted(&self) -> bool {
-        Instant::now() >= self.grace_until
+        Instant::now() >= self.grace_until || left_out(Twin::Grace)
     }
 }

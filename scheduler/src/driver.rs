@@ -4,23 +4,26 @@
 //! ever waits for the first of them. Whoever drops the loop's future has killed the scheduler, at whatever
 //! point it was; that is how the simulator does it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::broker::Broker;
 use gristmill_backends::state::{Append, Ownership, State, StateError};
 use gristmill_protocol::fact::{Fact, RunStatus};
 use gristmill_protocol::limits::{EXPIRE_POLL_MS, SHARD_LEASE_MS, SHARD_RENEW_MS, STORE_CALL_MS};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
-use gristmill_protocol::{OwnerToken, RunId, Shard};
+use gristmill_protocol::twins::{Twin, left_out};
+use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp};
 use gristmill_scheduler_core::{Effect, Event, PoolSeen, Scheduler, Step, StepView, WaitingOn};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use crate::calls::{in_time, within};
 use crate::clock::Clock;
 use crate::effects;
 use crate::shard::OwnedShard;
@@ -90,9 +93,12 @@ impl DriverHandle {
 
 /// What a future beside the loop came to.
 pub(crate) enum Done {
-    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>),
+    /// What was read, and the time at which the reading began.
+    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>, Timestamp),
     Append(Shard, Result<(), StateError>),
     Effects,
+    /// It is time to read the inboxes again.
+    Paused,
     Polled(Polled),
     Swept(crate::sweep::Findings),
 }
@@ -100,6 +106,8 @@ pub(crate) enum Done {
 /// One look at the store: its clock, its workers, what became of the right to our shards.
 pub(crate) struct Polled {
     clock: Result<gristmill_backends::state::StoreClock, StateError>,
+    /// When the clock answered.
+    at: Instant,
     pools: Option<BTreeMap<String, PoolSeen>>,
     renewed: Vec<(Shard, OwnerToken, Result<Ownership, StateError>)>,
 }
@@ -120,6 +128,13 @@ pub struct Driver {
     next_poll: Instant,
     next_renewal: Instant,
     polling: bool,
+    /// Shards that are ours in the store and can't be read just now.
+    to_take_again: BTreeMap<Shard, OwnerToken>,
+    /// Shards that aren't ours are left alone until then: their owner may have to write again what was lost.
+    no_taking_until: Instant,
+    take_overs: u64,
+    /// The time at which the inboxes were last read to their ends.
+    read_at: Timestamp,
 }
 
 impl Driver {
@@ -130,7 +145,7 @@ impl Driver {
         artifacts: Arc<dyn Artifacts>,
         config: DriverConfig,
     ) -> Result<(Driver, DriverHandle), StateError> {
-        let clock = Clock::new(state.clock().await?);
+        let clock = Clock::new(in_time("ask for the time", state.clock()).await?);
         let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
         let driver = Driver {
             state,
@@ -147,6 +162,10 @@ impl Driver {
             next_poll: Instant::now(),
             next_renewal: Instant::now(),
             polling: false,
+            to_take_again: BTreeMap::new(),
+            no_taking_until: Instant::now(),
+            take_overs: 0,
+            read_at: Timestamp::default(),
         };
         Ok((driver, DriverHandle { questions: sender }))
     }
@@ -186,8 +205,7 @@ impl Driver {
 
     /// When the loop must turn even if nothing happens.
     fn next_wake(&mut self) -> Instant {
-        let now = self.clock.now();
-        let core = self.core.next_deadline().map(|at| Instant::now() + Duration::from_millis(at.since(now)));
+        let core = self.core.next_deadline().map(|at| self.clock.when(at));
         let poll = if self.polling { Instant::now() + Duration::from_millis(EXPIRE_POLL_MS) } else { self.next_poll };
         core.map_or(poll, |core| core.min(poll))
     }
@@ -196,7 +214,13 @@ impl Driver {
         let state = self.state.clone();
         let after: Vec<(Shard, InboxId)> = self.shards.values().map(|owned| (owned.shard, owned.seen)).collect();
         let wait = Duration::from_millis(self.config.inbox_wait_ms);
-        self.work.read(async move { Done::Inbox(state.inbox(&after, wait, INBOX_READ_MAX).await) }.boxed());
+        let begun = self.clock.now();
+        let read = async move {
+            let limit = wait + Duration::from_millis(STORE_CALL_MS);
+            let read = within("read the inboxes", limit, state.inbox(&after, wait, INBOX_READ_MAX)).await;
+            Done::Inbox(read, begun)
+        };
+        self.work.read(read.boxed());
     }
 
     fn begin_append(&mut self, shard: Shard) {
@@ -206,18 +230,13 @@ impl Driver {
         }
     }
 
-    fn push_append(&mut self, shard: Shard, append: Append, delay: Duration) {
+    pub(crate) fn push_append(&mut self, shard: Shard, append: Append, delay: Duration) {
         let state = self.state.clone();
         let call = async move {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
-            let timeout = Duration::from_millis(STORE_CALL_MS);
-            let result = match tokio::time::timeout(timeout, state.append(append)).await {
-                Ok(result) => result,
-                Err(elapsed) => Err(StateError::Unavailable { verb: "append", source: Box::new(elapsed) }),
-            };
-            Done::Append(shard, result)
+            Done::Append(shard, in_time("append", state.append(append)).await)
         };
         self.work.push_for(shard, call.boxed());
     }
@@ -233,15 +252,22 @@ impl Driver {
         } else {
             Vec::new()
         };
+        let (known, patient) = (self.clock.store(), Instant::now() < self.no_taking_until);
+        let owned: BTreeSet<Shard> = self.shards.keys().copied().collect();
         let poll = async move {
             let ttl = Duration::from_millis(SHARD_LEASE_MS);
-            let mut renewed = Vec::new();
-            for (shard, token) in tokens {
-                renewed.push((shard, token, state.own(shard, token, ttl).await));
-            }
-            let clock = state.clock().await;
-            let pools = state.workers().await.ok().map(|workers| pools_of(&workers));
-            Done::Polled(Polled { clock, pools, renewed })
+            let clock = in_time("ask for the time", state.clock()).await;
+            let at = Instant::now();
+            // Whoever owned a shard before the store went back knows what it lost, so it comes first.
+            let waits = patient || clock.as_ref().is_ok_and(|clock| clock.store != known);
+            let tokens = tokens.into_iter().filter(|(shard, _)| !waits || owned.contains(shard));
+            let own = |(shard, token): (Shard, OwnerToken)| {
+                let state = &state;
+                async move { (shard, token, in_time("own a shard", state.own(shard, token, ttl)).await) }
+            };
+            let renewed = join_all(tokens.map(own)).await;
+            let pools = in_time("list workers", state.workers()).await.ok().map(|workers| pools_of(&workers));
+            Done::Polled(Polled { clock, at, pools, renewed })
         };
         self.work.push(poll.boxed());
     }
@@ -249,28 +275,43 @@ impl Driver {
     fn token_for(&mut self, shard: Shard) -> OwnerToken {
         match self.shards.get(&shard) {
             Some(owned) => owned.token,
+            None if self.to_take_again.contains_key(&shard) => self.to_take_again[&shard],
             // The store's time of the take-over tells it from every earlier one of this process.
             None => OwnerToken { epoch: self.clock.now().0, instance: self.config.instance },
         }
     }
 
+    /// A number from which the appends of a take-over are numbered: no other take-over, of this process or
+    /// another, comes to the same ones.
+    pub(crate) fn next_append_number(&mut self) -> u64 {
+        self.take_overs += 1;
+        let name = [self.config.instance, self.take_overs].map(u64::to_be_bytes).concat();
+        let digest = Digest::of(&name);
+        u64::from_be_bytes(digest.as_bytes()[..8].try_into().expect("a SHA-256 has 32 bytes"))
+    }
+
     async fn finished(&mut self, done: Done) {
         match done {
-            Done::Effects => {}
-            Done::Inbox(Ok(entries)) => self.take_entries(entries).await,
-            Done::Inbox(Err(error)) => {
+            Done::Effects | Done::Paused => {}
+            Done::Inbox(Ok(entries), begun) => {
+                if entries.len() < INBOX_READ_MAX {
+                    self.read_at = begun;
+                }
+                self.take_entries(entries).await;
+            }
+            Done::Inbox(Err(error), _) => {
                 warn!(error = &error as &dyn std::error::Error, "the inboxes can't be read");
                 self.clock.doubt();
                 let pause = async {
                     tokio::time::sleep(Duration::from_millis(RETRY_MS)).await;
-                    Done::Inbox(Ok(Vec::new()))
+                    Done::Paused
                 };
                 self.work.read(pause.boxed());
             }
             Done::Append(shard, result) => self.append_ended(shard, result).await,
             Done::Polled(polled) => self.polled(polled).await,
             Done::Swept(findings) => {
-                let to_do = self.sweep.found(findings, &self.core, self.broker.generation());
+                let to_do = self.sweep.found(findings, &self.core, self.broker.generation(), self.read_at);
                 self.turn(to_do.closed.into_iter().map(|attempt| Event::RecordClosed { attempt }));
                 for attempt in to_do.publish {
                     if let Some(assignment) = self.core.assignment_of(attempt) {
@@ -284,7 +325,12 @@ impl Driver {
     /// Takes what came into the inboxes, in order, as one turn.
     async fn take_entries(&mut self, entries: Vec<(Shard, InboxEntry)>) {
         let mut events = Vec::new();
+        // Shards of which a journal couldn't be read: nothing of what came for them may count as taken.
+        let mut unread: Vec<Shard> = Vec::new();
         for (shard, entry) in entries {
+            if unread.contains(&shard) {
+                continue;
+            }
             let Some(owned) = self.shards.get_mut(&shard) else { continue };
             if entry.id <= owned.seen {
                 continue;
@@ -293,16 +339,16 @@ impl Driver {
             owned.consumed(entry.id);
             self.sweep.heard(&entry.event);
             match entry.event {
-                InboxEvent::Created { run } => {
-                    if !self.core.holds(run) && self.load(run).await {
-                        events.push(Event::Activated { run });
-                    }
-                }
-                InboxEvent::Resume { run, by } => {
-                    if self.core.holds(run) || self.load(run).await {
-                        events.push(Event::ResumeAsked { run, by });
-                    }
-                }
+                InboxEvent::Created { run } => match self.load_unless_held(run).await {
+                    Ok(Some(true)) => events.push(Event::Activated { run }),
+                    Ok(_) => {}
+                    Err(_) => unread.push(shard),
+                },
+                InboxEvent::Resume { run, by } => match self.load_unless_held(run).await {
+                    Ok(None | Some(true)) => events.push(Event::ResumeAsked { run, by }),
+                    Ok(Some(false)) => {}
+                    Err(_) => unread.push(shard),
+                },
                 InboxEvent::Cancel { run, by } => events.push(Event::CancelAsked { run, by }),
                 InboxEvent::Finished { worker, reports } => {
                     events.extend(reports.into_iter().map(|report| Event::Reported { worker, report }));
@@ -311,7 +357,22 @@ impl Driver {
                 InboxEvent::Revoked { ended } => events.extend(ended.into_iter().map(Event::Revoked)),
             }
         }
+        for shard in unread {
+            self.lose_for_now(shard);
+        }
         self.turn(events);
+    }
+
+    /// Loads a run that isn't held; says whether it can go on, and nothing when it is held already.
+    async fn load_unless_held(&mut self, run: RunId) -> Result<Option<bool>, StateError> {
+        if self.core.holds(run) {
+            return Ok(None);
+        }
+        let loaded = self.load(run).await;
+        if let Err(error) = &loaded {
+            warn!(%run, error = error as &dyn std::error::Error, "the run's journal can't be read");
+        }
+        loaded.map(Some)
     }
 
     /// The one place that calls the core.
@@ -330,13 +391,18 @@ impl Driver {
             if decided.facts.iter().any(|fact| matches!(fact, Fact::Resumed { .. })) {
                 // The store forgot what was settled when the run ended.
                 settled = self.core.succeeded_tasks(run);
+                if left_out(Twin::ResumeSettles) {
+                    settled.clear();
+                }
             }
             if let Some(owned) = self.shards.get_mut(&run.shard()) {
                 owned.decided(run, decided.facts, settled);
             }
         }
         for effect in step.effects {
-            if let Some(owned) = self.shards.get_mut(&effect.shard()) {
+            if left_out(Twin::DurableBeforeVisible) && matches!(effect, Effect::Publish(_)) {
+                self.perform(effect.shard(), vec![effect]);
+            } else if let Some(owned) = self.shards.get_mut(&effect.shard()) {
                 owned.wants(effect);
             }
         }
@@ -349,26 +415,37 @@ impl Driver {
                 let effects = owned.appended();
                 self.perform(shard, effects);
             }
+            Err(StateError::Deposed { .. }) if left_out(Twin::DeposedForgets) => {
+                let Some(owned) = self.shards.get_mut(&shard) else { return };
+                let effects = owned.appended();
+                self.perform(shard, effects);
+            }
             Err(StateError::Deposed { .. }) => {
                 warn!(%shard, "another scheduler owns the shard");
                 self.lose(shard);
             }
-            Err(StateError::Moved { run, found, expected }) => {
-                warn!(%run, found, expected, "the store isn't where it was");
+            // A run has moved on, or isn't there any more.
+            Err(error @ (StateError::Moved { .. } | StateError::NotFound { .. })) => {
+                warn!(%shard, error = &error as &dyn std::error::Error, "the store isn't where it was");
                 let Some(owned) = self.shards.get_mut(&shard) else { return };
-                match owned.reasserted(run, found) {
-                    Some(append) => self.push_append(shard, append, Duration::ZERO),
-                    None => self.reload(shard).await,
+                owned.doubted = true;
+                owned.refused = true;
+                self.reassert(shard).await;
+            }
+            Err(error @ StateError::Unavailable { .. }) => {
+                warn!(%shard, error = &error as &dyn std::error::Error, "an append's outcome is unknown");
+                self.clock.doubt();
+                let Some(owned) = self.shards.get_mut(&shard) else { return };
+                if left_out(Twin::UnknownIsRepeated) {
+                    owned.moved_on();
+                }
+                if let Some(append) = owned.in_flight() {
+                    self.push_append(shard, append, Duration::from_millis(RETRY_MS));
                 }
             }
             Err(error) => {
-                warn!(%shard, error = &error as &dyn std::error::Error, "an append's outcome is unknown");
-                self.clock.doubt();
-                let Some(owned) = self.shards.get(&shard) else { return };
-                match owned.in_flight() {
-                    Some(append) => self.push_append(shard, append, Duration::from_millis(RETRY_MS)),
-                    None => self.reload(shard).await,
-                }
+                warn!(%shard, error = &error as &dyn std::error::Error, "an append was refused");
+                self.reload(shard).await;
             }
         }
     }
@@ -414,26 +491,12 @@ impl Driver {
     async fn polled(&mut self, polled: Polled) {
         self.polling = false;
         self.next_poll = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
-        for (shard, token, result) in polled.renewed {
-            match result {
-                Ok(Ownership::Owned { new }) if new || !self.shards.contains_key(&shard) => {
-                    self.take_over(shard, token).await;
-                }
-                Ok(Ownership::Owned { .. }) => {}
-                Ok(Ownership::HeldBy(other)) => {
-                    debug!(%shard, ?other, "the shard is another's");
-                    self.lose(shard);
-                }
-                Err(error) => {
-                    warn!(%shard, error = &error as &dyn std::error::Error, "the shard's lease can't be renewed");
-                }
-            }
-        }
         match polled.clock {
             Ok(clock) => {
-                if self.clock.look(clock) {
+                if self.clock.look(clock, polled.at) {
                     warn!("the store has begun another life");
-                    self.reassert_all().await;
+                    self.no_taking_until = Instant::now() + Duration::from_millis(SHARD_LEASE_MS);
+                    self.doubt_all();
                 }
             }
             Err(error) => {
@@ -441,6 +504,28 @@ impl Driver {
                 self.clock.doubt();
             }
         }
+        for (shard, token, result) in polled.renewed {
+            let doubted = self.shards.get(&shard).map(|owned| owned.doubted);
+            match result {
+                // Whether memory and store agree is found out below.
+                Ok(Ownership::Owned { .. }) if doubted == Some(true) => {}
+                Ok(Ownership::Owned { new: false }) if doubted == Some(false) => {}
+                // Ours by name all the time, perhaps, but another may have owned it in between.
+                Ok(Ownership::Owned { .. }) => self.take_over(shard, token).await,
+                Ok(Ownership::HeldBy(other)) => {
+                    debug!(%shard, ?other, "the shard is another's");
+                    self.lose(shard);
+                    if other.instance == self.config.instance {
+                        // The answer to an earlier call of ours was lost.
+                        self.to_take_again.insert(shard, other);
+                    }
+                }
+                Err(error) => {
+                    warn!(%shard, error = &error as &dyn std::error::Error, "the shard's lease can't be renewed");
+                }
+            }
+        }
+        self.reassert_doubted().await;
         if let Some(pools) = polled.pools
             && pools != self.pools
         {
@@ -459,7 +544,7 @@ impl Driver {
         for (shard, token) in owners {
             let state = self.state.clone();
             let expire = async move {
-                if let Err(error) = state.expire(shard, token, INBOX_READ_MAX).await {
+                if let Err(error) = in_time("expire", state.expire(shard, token, INBOX_READ_MAX)).await {
                     debug!(%shard, error = &error as &dyn std::error::Error, "leases can't be looked at");
                 }
                 Done::Effects
@@ -478,13 +563,24 @@ impl Driver {
 
     /// Forgets a shard that is another's, and publishes nothing more for it.
     pub(crate) fn lose(&mut self, shard: Shard) {
+        self.to_take_again.remove(&shard);
         if let Some(owned) = self.shards.remove(&shard) {
             for run in owned.heads.keys() {
                 self.core.forget(*run);
             }
+            self.sweep.forget(shard);
             self.work.drop_shard(shard);
             self.work.stop_reading();
             self.turn([]);
+        }
+    }
+
+    /// Forgets a shard that is ours but can't be read just now; it is taken over anew as soon as it can.
+    pub(crate) fn lose_for_now(&mut self, shard: Shard) {
+        if let Some(token) = self.shards.get(&shard).map(|owned| owned.token) {
+            self.lose(shard);
+            self.to_take_again.insert(shard, token);
+            self.next_renewal = Instant::now();
         }
     }
 
@@ -493,46 +589,6 @@ impl Driver {
         let Some(token) = self.shards.get(&shard).map(|owned| owned.token) else { return };
         warn!(%shard, "the shard is replayed");
         self.take_over(shard, token).await;
-    }
-
-    /// The store may have gone back: says again what it may have forgotten, and reads its inboxes anew.
-    async fn reassert_all(&mut self) {
-        let shards: Vec<Shard> = self.shards.keys().copied().collect();
-        for shard in shards {
-            self.reassert(shard).await;
-        }
-        self.work.stop_reading();
-        self.sweep.republish_all();
-    }
-
-    async fn reassert(&mut self, shard: Shard) {
-        let Some(owned) = self.shards.get_mut(&shard) else { return };
-        owned.seen = InboxId::default();
-        let (token, runs) = (owned.token, owned.recent_runs());
-        let ttl = Duration::from_millis(SHARD_LEASE_MS);
-        match self.state.own(shard, token, ttl).await {
-            Ok(Ownership::Owned { .. }) => {}
-            Ok(Ownership::HeldBy(_)) => return self.lose(shard),
-            // The next append finds out.
-            Err(_) => return,
-        }
-        for run in runs {
-            let Ok(record) = self.state.run(run).await else { return };
-            let found = record.map_or(0, |record| record.head);
-            let Some(owned) = self.shards.get_mut(&shard) else { return };
-            let known = owned.heads.get(&run).copied();
-            if known.is_none_or(|head| found >= head) {
-                continue;
-            }
-            let Some(append) = owned.reassertion(run, found) else {
-                // An append in flight may be all that is missing; otherwise it is refused and the shard replayed.
-                continue;
-            };
-            if let Err(error) = self.state.append(append).await {
-                warn!(%run, error = &error as &dyn std::error::Error, "what was lost can't be written again");
-                return self.reload(shard).await;
-            }
-        }
     }
 
     fn answer(&mut self, question: Question) {

@@ -16,6 +16,8 @@ use gristmill_protocol::{OwnerToken, wire};
 use gristmill_scheduler_core::Effect;
 use tracing::warn;
 
+use crate::calls::in_time;
+
 /// Bytes of children's outputs that travel in the message; more become an artifact.
 const INLINE_CHILDREN_BYTES_MAX: usize = 64 * 1024;
 /// The first pause after a failure; it doubles up to the longest.
@@ -51,11 +53,13 @@ impl Performer {
                 let message = self.message(assignment).await?;
                 Ok(self.broker.publish(&assignment.pool, message).await?)
             }
-            Effect::Revoke { shard, attempts } => match self.state.revoke(*shard, self.token, attempts).await {
-                // The shard's new owner takes them back.
-                Err(StateError::Deposed { .. }) => Ok(()),
-                result => Ok(result?),
-            },
+            Effect::Revoke { shard, attempts } => {
+                match in_time("revoke", self.state.revoke(*shard, self.token, attempts)).await {
+                    // The shard's new owner takes them back.
+                    Err(StateError::Deposed { .. }) => Ok(()),
+                    result => Ok(result?),
+                }
+            }
             Effect::RunEnded { .. } => Ok(()),
         }
     }

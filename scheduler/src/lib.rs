@@ -6,6 +6,8 @@
 //! effects.rs   publishing and taking back, once what they follow from is safe
 //! takeover.rs  becoming the owner of a shard: replay, then publish again
 //! sweep.rs     attempts of which nothing is heard
+//! reassert.rs  after the store went back: what it lost is written again
+//! calls.rs     no store call lasts for ever
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
 //! history.rs   what a run's journal says to people
@@ -16,10 +18,12 @@
 //! effect is safe to repeat. If an append fails in a way that can't be mended, memory is ahead of the truth:
 //! the shard's runs are forgotten and replayed, never patched.
 
+mod calls;
 mod clock;
 mod driver;
 mod effects;
 pub mod history;
+mod reassert;
 mod shard;
 pub mod submit;
 mod sweep;

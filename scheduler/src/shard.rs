@@ -1,6 +1,6 @@
 //! One owned shard: what was decided and isn't written yet, and what was written lately.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use gristmill_backends::state::{Append, AppendEntry, StatusChange};
@@ -20,11 +20,16 @@ pub(crate) struct OwnedShard {
     pub(crate) seen: InboxId,
     /// The position of each held run's last entry, written or in flight.
     pub(crate) heads: BTreeMap<RunId, u64>,
+    /// The store may have gone back: nothing new is appended before what it lost is written again. An append
+    /// that only consumes would otherwise be taken, and an event be gone whose facts are gone too.
+    pub(crate) doubted: bool,
     batch: Batch,
     /// The append in flight, with the effects that wait for it.
     in_flight: Option<(Append, Vec<Effect>)>,
-    /// What was written within the last seconds, to be written again if the store goes back.
-    recent: VecDeque<(Instant, AppendEntry, u64)>,
+    /// The append in flight was refused: it is to be sent again once what was lost is written again.
+    pub(crate) refused: bool,
+    /// What was written or read within the last seconds, to be written again if the store goes back.
+    recent: VecDeque<(Instant, AppendEntry)>,
     appends: u64,
 }
 
@@ -36,16 +41,28 @@ struct Batch {
     effects: Vec<Effect>,
 }
 
+/// What a run has lost when the store's journal ends earlier than it did.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Missing {
+    Nothing,
+    /// All of it is known.
+    Entries(Vec<u64>),
+    /// It can't be written again; or the store has more than was written.
+    Unknown,
+}
+
 impl OwnedShard {
-    /// A shard just taken over. `first_append` must not have been used under this token.
+    /// A shard just taken over. Appends are numbered from `first_append`.
     pub(crate) fn new(shard: Shard, token: OwnerToken, first_append: u64) -> OwnedShard {
         OwnedShard {
             shard,
             token,
             seen: InboxId::default(),
             heads: BTreeMap::new(),
+            doubted: false,
             batch: Batch::default(),
             in_flight: None,
+            refused: false,
             recent: VecDeque::new(),
             appends: first_append,
         }
@@ -70,7 +87,7 @@ impl OwnedShard {
 
     /// The next append, if there is something to write and none is in flight; it is in flight from now on.
     pub(crate) fn next_append(&mut self) -> Option<Append> {
-        if self.in_flight.is_some() {
+        if self.in_flight.is_some() || self.doubted {
             return None;
         }
         let batch = std::mem::take(&mut self.batch);
@@ -82,42 +99,60 @@ impl OwnedShard {
             let head = self.heads.entry(run).or_default();
             encode_entries(run, head, facts, settled, &mut entries);
         }
-        self.appends += 1;
-        let append =
-            Append { shard: self.shard, token: self.token, id: self.appends, entries, consumed: batch.consumed };
+        let append = self.append(entries, batch.consumed);
         self.in_flight = Some((append.clone(), batch.effects));
         Some(append)
+    }
+
+    /// An append of this shard, with a number of its own.
+    pub(crate) fn append(&mut self, entries: Vec<AppendEntry>, consumed: Vec<InboxId>) -> Append {
+        self.appends = self.appends.wrapping_add(1);
+        Append { shard: self.shard, token: self.token, id: self.appends, entries, consumed }
     }
 
     /// The append in flight is safe: returns the effects that waited for it.
     pub(crate) fn appended(&mut self) -> Vec<Effect> {
         let Some((append, effects)) = self.in_flight.take() else { return Vec::new() };
-        let now = Instant::now();
-        self.recent.extend(append.entries.into_iter().map(|entry| (now, entry, append.id)));
-        while self.recent.front().is_some_and(|(at, ..)| now - *at > Duration::from_millis(REASSERT_MS)) {
-            self.recent.pop_front();
+        for entry in append.entries {
+            self.remember(entry);
         }
         effects
     }
 
-    /// The append in flight, with what a run has lost since `found` put before it; nothing when that isn't
-    /// known any more.
-    pub(crate) fn reasserted(&mut self, run: RunId, found: u64) -> Option<Append> {
-        let (append, _) = self.in_flight.as_mut()?;
-        let first = append.entries.iter().find(|entry| entry.run == run).map(|entry| entry.position)?;
-        let lost = lost_entries(&self.recent, run, found, first)?;
-        append.entries.splice(0..0, lost);
-        Some(append.clone())
+    /// Keeps an entry that was written or read just now.
+    pub(crate) fn remember(&mut self, entry: AppendEntry) {
+        let now = Instant::now();
+        self.recent.push_back((now, entry));
+        while self.recent.front().is_some_and(|(at, _)| now - *at > Duration::from_millis(REASSERT_MS)) {
+            self.recent.pop_front();
+        }
     }
 
-    /// An append that writes again what a run has lost since `found`; nothing when that isn't known any more.
-    pub(crate) fn reassertion(&mut self, run: RunId, found: u64) -> Option<Append> {
-        let head = *self.heads.get(&run)?;
-        let in_flight = self.in_flight.as_ref().into_iter().flat_map(|(append, _)| &append.entries);
-        let first = in_flight.filter(|entry| entry.run == run).map(|entry| entry.position).min().unwrap_or(head + 1);
-        let entries = lost_entries(&self.recent, run, found, first)?;
-        self.appends += 1;
-        Some(Append { shard: self.shard, token: self.token, id: self.appends, entries, consumed: Vec::new() })
+    /// Which entries a run lacks whose journal ends at `found`.
+    pub(crate) fn missing(&self, run: RunId, found: u64) -> Missing {
+        let positions = || self.recent.iter().filter(|(_, entry)| entry.run == run).map(|(_, entry)| entry.position);
+        let flying = self.in_flight.iter().flat_map(|(append, _)| &append.entries).filter(|entry| entry.run == run);
+        let last = flying.clone().map(|entry| entry.position).max();
+        let written = match flying.map(|entry| entry.position).min() {
+            Some(first) => first - 1,
+            // A run that has ended isn't held any more, and yet the store may have lost its end.
+            None => self.heads.get(&run).copied().or_else(|| positions().max()).unwrap_or(found),
+        };
+        match found {
+            found if found == written || (Some(found) == last && !self.refused) => Missing::Nothing,
+            // Without its first entry the run isn't there: whoever submitted it says so again.
+            found if found > written || found == 0 => Missing::Unknown,
+            found if (found + 1..=written).all(|position| positions().any(|known| known == position)) => {
+                Missing::Entries((found + 1..=written).collect())
+            }
+            _ => Missing::Unknown,
+        }
+    }
+
+    /// An entry that was written or read lately.
+    pub(crate) fn recent(&self, run: RunId, position: u64) -> Option<AppendEntry> {
+        let mut known = self.recent.iter().rev().map(|(_, entry)| entry);
+        known.find(|entry| entry.run == run && entry.position == position).cloned()
     }
 
     /// The append in flight, to be sent again as it is.
@@ -125,30 +160,77 @@ impl OwnedShard {
         self.in_flight.as_ref().map(|(append, _)| append.clone())
     }
 
-    /// Runs of which something was written lately.
-    pub(crate) fn recent_runs(&self) -> Vec<RunId> {
-        let mut runs: Vec<RunId> = self.recent.iter().map(|(_, entry, _)| entry.run).collect();
-        runs.sort_unstable();
-        runs.dedup();
-        runs
+    /// Forgets a run, and what was decided about it and isn't written.
+    ///
+    /// The events that it came from mustn't be consumed then: nothing is, and what the inbox holds is to be
+    /// read again.
+    pub(crate) fn drop_run(&mut self, run: RunId) {
+        self.heads.remove(&run);
+        self.recent.retain(|(_, entry)| entry.run != run);
+        self.batch.facts.remove(&run);
+        self.batch.consumed.clear();
+        drop_effects(&mut self.batch.effects, run);
+        if let Some((append, effects)) = &mut self.in_flight {
+            append.entries.retain(|entry| entry.run != run);
+            append.consumed.clear();
+            drop_effects(effects, run);
+        }
+    }
+
+    /// The append in flight takes places of its own after those it had. Only the broken twin does that.
+    pub(crate) fn moved_on(&mut self) {
+        let Some((append, _)) = &mut self.in_flight else { return };
+        self.appends = self.appends.wrapping_add(1);
+        append.id = self.appends;
+        let mut moved: BTreeMap<RunId, u64> = BTreeMap::new();
+        for entry in &append.entries {
+            *moved.entry(entry.run).or_default() += 1;
+        }
+        for entry in &mut append.entries {
+            entry.position += moved[&entry.run];
+        }
+        for (run, by) in moved {
+            *self.heads.entry(run).or_default() += by;
+        }
+    }
+
+    /// Runs of which something was written or read lately, or that are held.
+    pub(crate) fn known_runs(&self) -> BTreeSet<RunId> {
+        self.recent.iter().map(|(_, entry)| entry.run).chain(self.heads.keys().copied()).collect()
     }
 }
 
-/// The entries of a run after `found` and before `first`, all of them or nothing.
-fn lost_entries(
-    recent: &VecDeque<(Instant, AppendEntry, u64)>,
-    run: RunId,
-    found: u64,
-    first: u64,
-) -> Option<Vec<AppendEntry>> {
-    let lost: Vec<AppendEntry> = recent
+/// Takes out what is asked for on behalf of a run. A bundle of several runs goes whole: the attempts of the
+/// others are found unclaimed.
+fn drop_effects(effects: &mut Vec<Effect>, run: RunId) {
+    effects.retain(|effect| match effect {
+        Effect::Publish(assignment) => assignment.parts.iter().all(|part| part.run != run),
+        Effect::Revoke { attempts, .. } => attempts.iter().all(|attempt| attempt.run != run),
+        Effect::RunEnded { run: ended, .. } => *ended != run,
+    });
+}
+
+/// The entry that a fact-by-fact reading of a journal's entry gives: what it settles and changes.
+pub(crate) fn entry_as_read(run: RunId, position: u64, body: Vec<u8>, facts: &[Fact]) -> AppendEntry {
+    let settled = facts
         .iter()
-        .map(|(_, entry, _)| entry)
-        .filter(|entry| entry.run == run && entry.position > found && entry.position < first)
-        .cloned()
+        .filter_map(|fact| match fact {
+            Fact::Succeeded(column) => Some(column.iter().map(|success| success.task).collect::<Vec<_>>()),
+            _ => None,
+        })
+        .flatten()
         .collect();
-    let expected = first.checked_sub(found + 1)?;
-    (expected > 0 && lost.len() as u64 == expected).then_some(lost)
+    let status = facts.iter().map(status_change).filter(|change| *change != StatusChange::None).last();
+    AppendEntry { run, position, body, settled, status: status.unwrap_or(StatusChange::None) }
+}
+
+fn status_change(fact: &Fact) -> StatusChange {
+    match fact {
+        Fact::Cancelling { .. } => StatusChange::Closing,
+        Fact::Resumed { .. } => StatusChange::Reopened,
+        Fact::RunEnded { status, .. } => StatusChange::Ended(*status),
+        _ => StatusChange::None,
+    }
 }
 
 /// Encodes facts into as few entries as the size limit and changes of the run's status allow.
@@ -165,12 +247,7 @@ fn encode_entries(run: RunId, head: &mut u64, facts: Vec<Fact>, mut settled: Vec
     };
     let mut pending = Vec::new();
     for fact in facts {
-        let status = match &fact {
-            Fact::Cancelling { .. } => StatusChange::Closing,
-            Fact::Resumed { .. } => StatusChange::Reopened,
-            Fact::RunEnded { status, .. } => StatusChange::Ended(*status),
-            _ => StatusChange::None,
-        };
+        let status = status_change(&fact);
         pending.push(fact);
         if status != StatusChange::None {
             push(std::mem::take(&mut pending), status);
@@ -243,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_lost_is_put_before_what_it_refused() {
+    fn what_the_store_lost_is_known_for_as_long_as_it_can_be_lost() {
         let run = RunId::from_u128(1);
         let mut shard = OwnedShard::new(Shard(1), OwnerToken { epoch: 1, instance: 1 }, 0);
         shard.heads.insert(run, 1);
@@ -254,8 +331,25 @@ mod tests {
                 shard.appended();
             }
         }
-        let append = shard.reasserted(run, 1).expect("the lost entries are known");
-        assert_eq!(append.entries.iter().map(|entry| entry.position).collect::<Vec<_>>(), [2, 3, 4]);
-        assert!(shard.reasserted(run, 0).is_none(), "what is older than the tail isn't known");
+        assert_eq!(shard.missing(run, 1), Missing::Entries(vec![2, 3]));
+        assert_eq!(shard.missing(run, 3), Missing::Nothing);
+        assert_eq!(shard.missing(run, 4), Missing::Nothing, "the append in flight has come through");
+        assert_eq!(shard.missing(run, 5), Missing::Unknown, "somebody else has written");
+        assert_eq!(shard.missing(run, 0), Missing::Unknown, "the run isn't there");
+        shard.appended();
+        shard.heads.remove(&run);
+        assert_eq!(shard.missing(run, 3), Missing::Entries(vec![4]), "the end of a run that isn't held any more");
+    }
+
+    #[test]
+    fn nothing_is_appended_while_the_store_may_have_gone_back() {
+        let run = RunId::from_u128(1);
+        let mut shard = OwnedShard::new(Shard(1), OwnerToken { epoch: 1, instance: 1 }, 0);
+        shard.consumed(InboxId { ms: 1, seq: 0 });
+        shard.decided(run, vec![ended("a")], Vec::new());
+        shard.doubted = true;
+        assert!(shard.next_append().is_none());
+        shard.doubted = false;
+        assert!(shard.next_append().is_some());
     }
 }

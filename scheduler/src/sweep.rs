@@ -11,8 +11,11 @@ use gristmill_backends::broker::Broker;
 use gristmill_backends::state::{LeaseView, State};
 use gristmill_protocol::limits::{SWEEP_FIRST_MS, SWEEP_MAX_MS};
 use gristmill_protocol::message::{Assignment, InboxEvent};
-use gristmill_protocol::{AttemptRef, Shard, Timestamp};
+use gristmill_protocol::twins::{Twin, left_out};
+use gristmill_protocol::{AttemptRef, RunId, Shard, Timestamp};
 use gristmill_scheduler_core::Scheduler;
+
+use crate::calls::in_time;
 
 /// Milliseconds between two searches.
 const SEARCH_EVERY_MS: u64 = 1_000;
@@ -71,6 +74,23 @@ impl Sweep {
         }
     }
 
+    /// Takes note of an attempt that is out since before this process owned its shard.
+    pub(crate) fn took_over(&mut self, attempt: AttemptRef, pool: &str, at: Timestamp, generation: u64) {
+        let next_look = at.plus_ms(SWEEP_FIRST_MS);
+        let published = Published { pool: pool.to_owned(), at, generation, next_look, pause_ms: SWEEP_FIRST_MS };
+        self.published.entry(attempt).or_insert(published);
+    }
+
+    /// Forgets the attempts of a shard that isn't owned any more.
+    pub(crate) fn forget(&mut self, shard: Shard) {
+        self.published.retain(|attempt, _| attempt.run.shard() != shard);
+    }
+
+    /// Forgets the attempts of a run that is replayed.
+    pub(crate) fn forget_run(&mut self, run: RunId) {
+        self.published.retain(|attempt, _| attempt.run != run);
+    }
+
     /// Takes note of what has ended.
     pub(crate) fn heard(&mut self, event: &InboxEvent) {
         match event {
@@ -126,7 +146,10 @@ impl Sweep {
     }
 
     /// Decides about what a search has found.
-    pub(crate) fn found(&mut self, findings: Findings, core: &Scheduler, generation: u64) -> ToDo {
+    ///
+    /// `read_at` is the time at which an inbox was last read to its end: the end of a lease that was closed
+    /// later may still be on its way.
+    pub(crate) fn found(&mut self, findings: Findings, core: &Scheduler, generation: u64, read_at: Timestamp) -> ToDo {
         self.searching = false;
         let mut to_do = ToDo::default();
         let all = std::mem::take(&mut self.republish_all);
@@ -144,7 +167,8 @@ impl Sweep {
             match lease {
                 LeaseView::Held(_) => published.generation = generation,
                 LeaseView::Closed { since } => {
-                    if findings.now.since(since) >= SWEEP_FIRST_MS {
+                    let unheard = read_at.min(findings.now).since(since) >= SWEEP_FIRST_MS;
+                    if unheard && !left_out(Twin::SweepClosed) && !left_out(Twin::Sweep) {
                         to_do.closed.push(attempt);
                     }
                 }
@@ -153,7 +177,8 @@ impl Sweep {
                     let old = findings.now.since(published.at) >= SWEEP_FIRST_MS;
                     let overtaken = until.since(published.at) >= SWEEP_FIRST_MS;
                     let gone = old && findings.empty.contains(&published.pool);
-                    if all || published.generation != generation || overtaken || gone {
+                    let restarted = published.generation != generation && !left_out(Twin::RepublishAfterRestart);
+                    if (all || restarted || overtaken || gone) && !left_out(Twin::Sweep) {
                         to_do.publish.push(attempt);
                     }
                 }
@@ -168,7 +193,7 @@ impl Search {
     pub(crate) async fn look(self, state: &dyn State, broker: &dyn Broker) -> Findings {
         let mut findings = Findings { leases: Vec::new(), empty: BTreeSet::new(), now: self.now };
         for (shard, attempts) in self.by_shard {
-            if let Ok(leases) = state.leases(shard, &attempts).await {
+            if let Ok(leases) = in_time("look up leases", state.leases(shard, &attempts)).await {
                 findings.leases.extend(attempts.into_iter().zip(leases));
             }
         }

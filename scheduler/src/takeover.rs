@@ -4,58 +4,86 @@
 //! end in what comes next; what is unclaimed is published again under the same attempt, which is harmless.
 
 use gristmill_backends::state::{LeaseView, StateError};
-use gristmill_protocol::fact::JournalBody;
+use gristmill_protocol::fact::{JournalBody, RunStatus};
+use gristmill_protocol::limits::REASSERT_MS;
+use gristmill_protocol::message::InboxId;
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, wire};
 use gristmill_scheduler_core::{Effect, Event};
 use tracing::{error, info, warn};
 
+use crate::calls::in_time;
 use crate::driver::Driver;
-use crate::shard::OwnedShard;
+use crate::shard::{OwnedShard, entry_as_read};
 
 /// Journal entries read at a time.
 const JOURNAL_READ_MAX: usize = 256;
 
 impl Driver {
-    /// Begins to own a shard under the token just granted.
+    /// Begins to own a shard under the token just granted. When the store can't be read it is tried again.
     pub(crate) async fn take_over(&mut self, shard: Shard, token: OwnerToken) {
         self.lose(shard);
-        // A token's appends are numbered from the time of the take-over, so no number is used twice.
-        self.shards.insert(shard, OwnedShard::new(shard, token, self.clock.now().0 << 20));
-        self.work.stop_reading();
-        let runs = match self.state.open_runs(shard).await {
-            Ok(runs) => runs,
-            Err(error) => {
-                warn!(%shard, error = &error as &dyn std::error::Error, "the shard's runs can't be read");
-                return self.lose(shard);
-            }
-        };
-        for record in &runs {
-            if self.load(record.run).await {
-                self.turn([Event::Activated { run: record.run }]);
-                if !self.publish_again(record.run).await {
-                    return self.lose(shard);
-                }
-            }
+        let first_append = self.next_append_number();
+        let mut owned = OwnedShard::new(shard, token, first_append);
+        if left_out(Twin::TakeOverReadsInbox) {
+            owned.seen = InboxId { ms: self.clock.now().0, seq: 0 };
         }
-        if !runs.is_empty() {
-            info!(%shard, runs = runs.len(), "took the shard over");
+        self.shards.insert(shard, owned);
+        self.work.stop_reading();
+        match self.load_all(shard).await {
+            Ok(0) => {}
+            Ok(runs) => info!(%shard, runs, "took the shard over"),
+            Err(error) => {
+                warn!(%shard, error = &error as &dyn std::error::Error, "the shard can't be read");
+                self.lose_for_now(shard);
+            }
         }
     }
 
-    /// Replays a run's journal into the core. False when it can't be, which is logged.
-    pub(crate) async fn load(&mut self, run: RunId) -> bool {
-        match self.try_load(run).await {
-            Ok(Ok(())) => true,
-            Ok(Err(damage)) => {
-                error!(%run, error = &*damage, "the run's journal can't be replayed; the run is left alone");
-                self.core.forget(run);
-                false
+    /// Loads the open runs of a shard; returns how many there are.
+    ///
+    /// None goes on before all are there: what is out of a run that isn't counts against the limits that
+    /// another names.
+    async fn load_all(&mut self, shard: Shard) -> Result<usize, StateError> {
+        let runs = in_time("list open runs", self.state.open_runs(shard)).await?;
+        self.begin_all(runs.iter().map(|record| record.run).collect()).await?;
+        Ok(runs.len())
+    }
+
+    /// Loads open runs and lets them go on.
+    pub(crate) async fn begin_all(&mut self, runs: Vec<RunId>) -> Result<(), StateError> {
+        let mut loaded = Vec::new();
+        for run in runs {
+            if self.load(run).await? {
+                self.publish_again(run).await?;
+                loaded.push(run);
             }
+        }
+        self.turn(loaded.into_iter().map(|run| Event::Activated { run }));
+        Ok(())
+    }
+
+    /// Replays a run's journal into the core. False when it can't be replayed, which is logged, or when the
+    /// run can't go on.
+    pub(crate) async fn load(&mut self, run: RunId) -> Result<bool, StateError> {
+        let loaded = self.try_load(run).await;
+        match loaded {
+            Ok(Ok(())) if self.core.status(run) != Some(RunStatus::Succeeded) => return Ok(true),
+            Ok(Ok(())) => {}
+            Ok(Err(damage)) => error!(%run, error = &*damage, "the run's journal can't be replayed; it is left alone"),
             Err(error) => {
-                warn!(%run, error = &error as &dyn std::error::Error, "the run's journal can't be read");
-                self.core.forget(run);
-                false
+                self.forget(run);
+                return Err(error);
             }
+        }
+        self.forget(run);
+        Ok(false)
+    }
+
+    pub(crate) fn forget(&mut self, run: RunId) {
+        self.core.forget(run);
+        if let Some(owned) = self.shards.get_mut(&run.shard()) {
+            owned.heads.remove(&run);
         }
     }
 
@@ -66,8 +94,9 @@ impl Driver {
         self.core.forget(run);
         let mut position = 0;
         loop {
-            let entries = self.state.journal(run, position, JOURNAL_READ_MAX).await?;
-            for entry in &entries {
+            let entries = in_time("read a journal", self.state.journal(run, position, JOURNAL_READ_MAX)).await?;
+            let full = entries.len() >= JOURNAL_READ_MAX;
+            for entry in entries {
                 let body: JournalBody = match wire::decode("a journal entry", &entry.body) {
                     Ok(body) => body,
                     Err(damage) => return Ok(Err(damage.into())),
@@ -78,8 +107,12 @@ impl Driver {
                     }
                 }
                 position = entry.position;
+                let is_recent = self.clock.now().since(entry.at) <= REASSERT_MS;
+                if let Some(owned) = self.shards.get_mut(&run.shard()).filter(|_| is_recent) {
+                    owned.remember(entry_as_read(run, position, entry.body, &body.facts));
+                }
             }
-            if entries.len() < JOURNAL_READ_MAX {
+            if !full {
                 break;
             }
         }
@@ -92,27 +125,26 @@ impl Driver {
         Ok(Ok(()))
     }
 
-    /// Publishes what is out of a run and unclaimed. False when the store can't be asked.
-    async fn publish_again(&mut self, run: RunId) -> bool {
+    /// Publishes what is out of a run and unclaimed.
+    async fn publish_again(&mut self, run: RunId) -> Result<(), StateError> {
         let out: Vec<AttemptRef> = self.core.out(run).into_iter().map(|(attempt, _)| attempt).collect();
         if out.is_empty() {
-            return true;
+            return Ok(());
         }
-        let leases = match self.state.leases(run.shard(), &out).await {
-            Ok(leases) => leases,
-            Err(error) => {
-                warn!(%run, error = &error as &dyn std::error::Error, "leases can't be looked up");
-                return false;
+        let leases = in_time("look up leases", self.state.leases(run.shard(), &out)).await?;
+        let (now, generation) = (self.clock.now(), self.broker.generation());
+        for (attempt, lease) in out.into_iter().zip(leases) {
+            if let Some(pool) = self.core.pool_of(run, attempt.task.index) {
+                self.sweep.took_over(attempt, pool, now, generation);
             }
-        };
-        let unclaimed = out.into_iter().zip(leases).filter(|(_, lease)| *lease == LeaseView::Unclaimed);
-        for (attempt, _) in unclaimed {
-            if let (Some(assignment), Some(owned)) =
-                (self.core.assignment_of(attempt), self.shards.get_mut(&run.shard()))
+            if lease == LeaseView::Unclaimed
+                && !left_out(Twin::TakeOverRepublishes)
+                && let (Some(assignment), Some(owned)) =
+                    (self.core.assignment_of(attempt), self.shards.get_mut(&run.shard()))
             {
                 owned.wants(Effect::Publish(assignment));
             }
         }
-        true
+        Ok(())
     }
 }

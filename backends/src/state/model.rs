@@ -347,7 +347,8 @@ impl ShardModel {
                 run.head.state = RunState::Ended(status);
                 run.settled = Bits::default();
                 self.due.retain(|(_, attempt)| attempt.run != entry.run);
-                run.leases = BTreeMap::new();
+                // What is known of attempts stays: after a resume a message of an old one may still come.
+                run.leases.values_mut().for_each(|record| record.close_with_run(now));
             }
         }
         let is_active = run.head.state.ended().is_none();

@@ -105,6 +105,18 @@ impl Group {
         if self.halted { 0 } else { self.count - self.cursor + self.again.len() as u32 }
     }
 
+    /// Takes a ready task out. One that was never out leaves when a success of it arrives whose assignment was
+    /// forgotten: those before it are then the ones that the cursor has left behind.
+    pub(crate) fn leave(&mut self, task: u32) {
+        let at = task - self.first;
+        if at < self.cursor {
+            self.again.remove(&task);
+        } else if !self.halted {
+            self.again.extend(self.first + self.cursor..task);
+            self.cursor = at + 1;
+        }
+    }
+
     /// How many children may fail before all have.
     pub(crate) fn tolerated(&self) -> u32 {
         match self.on_failure {

@@ -73,6 +73,11 @@ fn check_run(run: &Run) {
         for task in &group.again {
             assert_eq!(run.state(*task), Some(TaskState::Ready), "{id}: task {task} is listed to go out again");
         }
+        if !group.halted {
+            for task in group.first + group.cursor..group.first + group.count {
+                assert_eq!(run.state(task), Some(TaskState::Ready), "{id}: task {task} was never out");
+            }
+        }
         check_join(run, at);
     }
     assert_eq!(tasks, run.task_count(), "{id}: every task is in a group");

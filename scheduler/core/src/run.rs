@@ -328,14 +328,39 @@ impl Run {
     /// Makes a task ready.
     pub(crate) fn apply_ready(&mut self, task: u32, shared: &mut Shared) {
         self.states[task as usize] = TaskState::Ready;
+        self.tag_by_inputs(self.group_of(task));
         self.change_ready(self.group_of(task), shared, |group| {
             group.again.insert(task);
         });
     }
 
+    /// Tells a step's or a join's task by what is put into it, as children are told by their items: if the
+    /// store goes back, what it depends on may be done again with another result, and the work that was done
+    /// with the former one is then of another task.
+    fn tag_by_inputs(&mut self, at: usize) {
+        let mut tag = InputTag::default();
+        let group = &self.groups[at];
+        match group.kind {
+            Kind::Children => return,
+            Kind::Root => {
+                let needs = &self.plan.steps[usize::from(group.step)].needs;
+                needs.iter().filter(|need| need.output).for_each(|need| tag.add(self.output(u32::from(need.step))));
+            }
+            Kind::Join => {
+                let children = &self.groups[group.sibling];
+                tag.add(&children.tag.to_be_bytes());
+                for child in children.first..children.first + children.count {
+                    tag.add(self.output(child));
+                }
+            }
+        }
+        self.groups[at].tag = tag.finish();
+    }
+
     /// Attempts go out: `count` tasks from `first`, all with this attempt's number.
     pub(crate) fn apply_assigned(&mut self, first: u32, count: u32, out: Out, shared: &mut Shared) {
         let at = self.group_of(first);
+        self.tag_by_inputs(at);
         for task in first..first + count {
             if self.states[task as usize] == TaskState::Backoff {
                 self.leave_backoff(task, shared);
@@ -388,9 +413,7 @@ impl Run {
     fn leave_queue(&mut self, task: u32, shared: &mut Shared) {
         match self.states[task as usize] {
             TaskState::Backoff => self.leave_backoff(task, shared),
-            TaskState::Ready => self.change_ready(self.group_of(task), shared, |group| {
-                group.again.remove(&task);
-            }),
+            TaskState::Ready => self.change_ready(self.group_of(task), shared, |group| group.leave(task)),
             _ => {}
         }
     }
@@ -882,6 +905,24 @@ fn failure_of(cause: &Cause) -> Failure {
         Cause::Returned(_) => Failure::new(ErrorCode::Unavailable, "it was handed back too often"),
         Cause::Rejected { reason } => Failure::new(ErrorCode::BadInput, reason.clone()),
         Cause::Cancelled => Failure::new(ErrorCode::Cancelled, "it was cancelled"),
+    }
+}
+
+/// The sum of what is put into a task: zero for nothing. FNV-1a (Fowler, Noll and Vo): it keeps apart what
+/// chance brings together, and a million outputs cost little.
+#[derive(Default)]
+struct InputTag(u64);
+
+impl InputTag {
+    fn add(&mut self, input: &[u8]) {
+        for byte in input.len().to_le_bytes().iter().chain(input) {
+            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            self.0 ^= 0xcbf2_9ce4_8422_2325;
+        }
+    }
+
+    fn finish(self) -> u32 {
+        (self.0 ^ (self.0 >> 32)) as u32
     }
 }
 

@@ -267,6 +267,10 @@ impl Scheduler {
             run.displaced.insert((task, attempt));
         }
         push_revoke(step, id, attempts);
+        // What is ready is so before the turn's next event: a success that is reported of it counts.
+        while let Some(at) = run.pending_steps.pop_first() {
+            evaluate(run, at, &mut self.shared, step);
+        }
     }
 
     fn reported(&mut self, now: Timestamp, worker: WorkerId, report: Report, step: &mut Step) {

@@ -325,6 +325,46 @@ fn any_history_keeps_the_invariants_and_ends() {
     }
 }
 
+/// The assignment was recorded in what the store has forgotten; the work was done all the same.
+#[test]
+fn a_child_that_was_never_out_may_succeed() {
+    let mut core = Scheduler::new();
+    let run = RunId::derive(Timestamp(1), "ns", "1", None);
+    let mut plan = random_plan(&mut Dice(1));
+    plan.steps.truncate(1);
+    plan.steps[0].limits.clear();
+    plan.steps[0].pool = "default".to_owned();
+    core.replay(run, &Fact::Created { at: Timestamp(1), plan, about: About::default() }).expect("a new run");
+    let mut published: Vec<AttemptRef> = Vec::new();
+    let mut take = |step: Step| {
+        for effect in step.effects {
+            if let Effect::Publish(assignment) = effect {
+                published.extend(assignment.attempts());
+            }
+        }
+        published.last().map_or(0, |attempt| attempt.task.tag)
+    };
+    take(core.turn(Timestamp(1), [pools(1, 1), Event::Activated { run }]));
+    let root = AttemptRef { run, task: TaskKey { index: 0, tag: 0 }, attempt: 1 };
+    let items = Items::Inline(vec![ByteBuf::from(vec![0]); 6]);
+    let template = Template { payload: ByteBuf::new() };
+    let expansion = Expansion { child: template.clone(), items, join: template, on_failure: OnFailure::Fail };
+    let tag = take(core.handle(Timestamp(2), report(root, WorkerId(1), Outcome::Expanded(expansion))));
+    let succeeded = |index| {
+        let attempt = AttemptRef { run, task: TaskKey { index, tag }, attempt: 1 };
+        report(attempt, WorkerId(1), Outcome::Succeeded { output: ByteBuf::new(), cached: false })
+    };
+    // The fifth child reports though only the first two are out.
+    take(core.handle(Timestamp(3), succeeded(5)));
+    core.check_invariants();
+    for index in [1, 2, 3, 4, 6] {
+        take(core.handle(Timestamp(4), succeeded(index)));
+        core.check_invariants();
+    }
+    let out: Vec<u32> = published.iter().map(|attempt| attempt.task.index).collect();
+    assert_eq!(out, [0, 1, 2, 3, 4, 6, 7], "each of the others goes out once, and then the join");
+}
+
 #[test]
 fn a_report_for_other_items_is_refused() {
     let mut world = World::new(1);

@@ -3,16 +3,20 @@
 //! [`Books`] belong to a state of the store and go back with it; [`Ledger`] knows all that ever happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use gristmill_backends::state::memory::MemoryStore;
-use gristmill_backends::state::{
-    Append, AppendEntry, Claim, ClaimAnswer, Finish, FinishAnswer, LeaseView, Renewal, Renewed,
-};
+use gristmill_backends::state::{Append, AppendEntry, Claim, ClaimAnswer, Finish, LeaseView, Renewal, Renewed};
 use gristmill_protocol::fact::{Cause, Fact, JournalBody};
 use gristmill_protocol::message::{ExpiryCause, InboxEntry, InboxEvent, Outcome, ReturnCause};
 use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId, wire};
 
+use tokio::time::Instant;
+
 use crate::shadow::{Shadow, State};
+
+/// Time within which an owner that isn't in trouble notices that the store went back.
+const NOTICED_WITHIN: Duration = Duration::from_secs(8);
 
 /// What follows from the verbs that the store remembers.
 #[derive(Clone, Debug, Default)]
@@ -24,7 +28,7 @@ pub struct Books {
     stopping: BTreeMap<AttemptRef, (WorkerId, Timestamp)>,
     /// Reports that ended an attempt which was out.
     taken: BTreeSet<AttemptRef>,
-    /// Attempts that were ended by expiry or taken back.
+    /// Attempts that were ended by a report, by expiry or by being taken back.
     closed: BTreeSet<AttemptRef>,
     /// Who granted leases belong to.
     holders: BTreeMap<AttemptRef, WorkerId>,
@@ -37,6 +41,8 @@ pub struct Ledger {
     /// Attempts whose assignment was ever written, and whether as solo each time.
     pub(crate) assigned: BTreeMap<AttemptRef, bool>,
     pub rollbacks: u32,
+    /// When the store last went back.
+    pub rolled_back: Option<Instant>,
     pub works_begun: u64,
     /// The most tasks that name the limit may be at work.
     pub limit: usize,
@@ -48,6 +54,11 @@ impl Ledger {
         if !self.violations.contains(&what) {
             self.violations.push(what);
         }
+    }
+
+    /// Whether every owner has noticed the last rollback.
+    fn is_noticed(&self) -> bool {
+        self.rolled_back.is_none_or(|at| at.elapsed() > NOTICED_WITHIN)
     }
 
     /// Work begins; returns whether it must be alone.
@@ -88,7 +99,8 @@ impl Books {
 
     /// An append took effect: `written` are its entries that are new, `events` what it consumed.
     pub fn appended(&mut self, append: &Append, written: &[&AppendEntry], events: &[InboxEntry], ledger: &mut Ledger) {
-        let reported = self.wanted_successes(events);
+        // Until the owner has noticed a rollback its memory is ahead of its journals.
+        let reported = if ledger.is_noticed() { self.wanted_successes(events) } else { Vec::new() };
         for entry in written {
             let body: JournalBody = match wire::decode("an entry", &entry.body) {
                 Ok(body) => body,
@@ -197,7 +209,6 @@ impl Books {
             let over = shadow.ended
                 || shadow.settled.contains(&attempt.task.index)
                 || self.closed.contains(&attempt)
-                || self.taken.contains(&attempt)
                 || !shadow.is_out(attempt)
                 || self.holders.get(&attempt).is_some_and(|holder| *holder != renewal.worker);
             if !over {
@@ -206,15 +217,23 @@ impl Books {
         }
     }
 
-    /// Reports were answered; `events` are what went into the inbox.
-    pub fn finished(&mut self, finish: &Finish, answers: &[FinishAnswer]) {
-        for (report, answer) in finish.reports.iter().zip(answers) {
+    /// Reports were sent; `event` is what went into the inbox.
+    pub fn finished(&mut self, finish: &Finish, event: Option<&InboxEvent>, ledger: &Ledger) {
+        let accepted = match event {
+            Some(InboxEvent::Finished { reports, .. }) => &reports[..],
+            _ => &[],
+        };
+        for report in &finish.reports {
             let attempt = report.attempt;
             if self.stopping.get(&attempt).is_some_and(|(worker, _)| *worker == finish.worker) {
                 self.stopping.remove(&attempt);
             }
             let out = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(attempt));
-            if *answer == FinishAnswer::Recorded && out && report.outcome != Outcome::Stopped {
+            if accepted.contains(report) {
+                self.closed.insert(attempt);
+            }
+            // An owner that hasn't noticed a rollback yet takes a report for one that it has recorded.
+            if accepted.contains(report) && out && ledger.is_noticed() && report.outcome != Outcome::Stopped {
                 self.taken.insert(attempt);
             }
         }

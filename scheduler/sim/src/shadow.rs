@@ -145,9 +145,7 @@ impl Shadow {
                 self.attempt_ended(*task, *attempt, cause, *next)?;
             }
             Fact::Halted { task } => {
-                for grown in self.expansions.iter_mut().filter(|grown| grown.parent == *task) {
-                    grown.halted = true;
-                }
+                self.halt(*task);
             }
             Fact::Skipped { ranges } => {
                 for range in ranges {
@@ -167,6 +165,18 @@ impl Shadow {
             }
         }
         Ok(())
+    }
+
+    /// Nothing more starts of a task's expansion, nor of the expansions within.
+    fn halt(&mut self, task: u32) {
+        let mut parents = vec![task];
+        while let Some(parent) = parents.pop() {
+            for grown in self.expansions.iter_mut().filter(|grown| grown.parent == parent) {
+                grown.halted = true;
+                let within = grown.first..grown.join() + 1;
+                parents.extend(within.filter(|task| self.tasks[*task as usize].state == State::Expanded));
+            }
+        }
     }
 
     fn assigned(&mut self, task: u32, attempt: u16) -> Result<(), String> {

@@ -8,9 +8,10 @@ use gristmill_backends::state::{
     Append, AppendEntry, Claim, ClaimAnswer, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView,
     NewRun, Ownership, Renewal, Renewed, RunRecord, State, StateError, StoreClock, WorkerView,
 };
+use gristmill_protocol::fact::JournalBody;
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::twins::{Twin, left_out};
-use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, WorkerId};
+use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, WorkerId, wire};
 
 use crate::books::entry_of;
 use crate::process::Process;
@@ -91,8 +92,20 @@ fn append(effect: Effect<'_>, mut append: Append) -> Result<(), StateError> {
     let written: Vec<&AppendEntry> =
         append.entries.iter().zip(new).filter(|(_, new)| *new).map(|(entry, _)| entry).collect();
     let inner = effect.inner;
+    for entry in &written {
+        inner.trace.say(|| told(entry));
+    }
     inner.books.appended(&append, &written, &events, &mut inner.ledger);
     Ok(())
+}
+
+/// An entry as a line of the trace.
+fn told(entry: &AppendEntry) -> String {
+    let facts = match wire::decode::<JournalBody>("an entry", &entry.body) {
+        Ok(body) => body.facts.iter().map(|fact| format!("\n           {fact:?}")).collect(),
+        Err(error) => error.to_string(),
+    };
+    format!("{} has entry {}:{facts}", entry.run, entry.position)
 }
 
 fn claim(effect: Effect<'_>, claim: &Claim) -> Result<Claimed, StateError> {
@@ -150,7 +163,8 @@ fn finish(effect: Effect<'_>, mut finish: Finish) -> Result<Vec<FinishAnswer>, S
         return Ok(vec![FinishAnswer::Recorded; whole.reports.len()]);
     }
     let answers = inner.store.finish(finish, effect.now);
-    inner.books.finished(&whole, &answers);
+    let event = inner.store.inbox(&[(whole.shard, before)], 1).pop().map(|(_, entry)| entry.event);
+    inner.books.finished(&whole, event.as_ref(), &inner.ledger);
     if left_out(Twin::FinishPutsEvent) && inner.dice_says(100) {
         let last = inner.store.model().last_inbox_id(whole.shard);
         if last != before {
@@ -171,7 +185,15 @@ impl State for SimState {
     }
 
     async fn own(&self, shard: Shard, token: OwnerToken, ttl: Duration) -> Result<Ownership, StateError> {
-        self.call("own a shard", move |at| Ok(at.inner.store.own(shard, token, ttl, at.now))).await
+        let own = move |at: Effect<'_>| {
+            let before = at.inner.store.model().owner(shard);
+            let ownership = at.inner.store.own(shard, token, ttl, at.now);
+            if before.is_some_and(|before| before != token) && matches!(ownership, Ownership::Owned { .. }) {
+                at.inner.owners_changed(shard);
+            }
+            Ok(ownership)
+        };
+        self.call("own a shard", own).await
     }
 
     async fn disown(&self, shard: Shard, token: OwnerToken) -> Result<(), StateError> {

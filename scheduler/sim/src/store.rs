@@ -4,6 +4,7 @@
 //! answer may come after the caller has given up. The store can be down, can come back as it was up to two
 //! seconds ago, and its clock can be set. It keeps [`Books`] beside its state and says what is wrong at once.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +66,9 @@ pub(crate) struct Inner {
     calm_since: Instant,
     weather: Weather,
     dice: Dice,
+    pub(crate) trace: Trace,
+    /// When shards last went from one owner to another.
+    changes: BTreeMap<Shard, Instant>,
     workers: Vec<(WorkerId, Arc<Process>)>,
     schedulers: Vec<Arc<Process>>,
 }
@@ -102,6 +106,8 @@ impl SimStore {
             calm_since: now,
             weather,
             dice,
+            trace: trace.clone(),
+            changes: BTreeMap::new(),
             workers: Vec::new(),
             schedulers: Vec::new(),
         };
@@ -202,6 +208,7 @@ impl SimStore {
         let wrong: Vec<String> = lost
             .iter()
             .filter(|lost| lost.owner.was_calm_for(span + Duration::from_millis(2_000)))
+            .filter(|lost| inner.changes.get(&lost.run.shard()).is_none_or(|at| at.elapsed() > span))
             .filter(|lost| {
                 let found = inner.store.journal(lost.run, lost.entry.position - 1, 1);
                 found.first().is_none_or(|entry| entry.body != lost.entry.body)
@@ -366,7 +373,13 @@ impl Inner {
         self.store = store;
         self.books = books;
         self.ledger.rollbacks += 1;
+        self.ledger.rolled_back = Some(Instant::now());
         lost
+    }
+
+    /// A shard has gone from one owner to another.
+    pub(crate) fn owners_changed(&mut self, shard: Shard) {
+        self.changes.insert(shard, Instant::now());
     }
 
     /// Inbox entries were read.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use gristmill_backends::state::{Renewal, State};
 use gristmill_protocol::WorkerId;
 use gristmill_protocol::limits::{HEARTBEAT_MS, STORE_CALL_MS};
+use gristmill_protocol::twins::{Twin, left_out};
 use tokio::sync::Notify;
 use tracing::warn;
 
@@ -54,6 +55,9 @@ impl Heartbeat {
     pub async fn run(self) {
         loop {
             self.beat().await;
+            if left_out(Twin::Heartbeat) {
+                return;
+            }
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {}

@@ -15,6 +15,7 @@ use gristmill_backends::broker::{Broker, BrokerError, Consumer, Delivery};
 use gristmill_backends::state::{Claim, ClaimAnswer, ClaimItem, Claimed, Finish, State, StateError};
 use gristmill_protocol::limits::{ACK_AFTER_MS, DRAIN_MS, STORE_CALL_MS, UNSTARTED_RETURN_MS};
 use gristmill_protocol::message::{Assignment, Outcome, Report, ReturnCause};
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Shard, WorkerId, wire};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -61,8 +62,11 @@ pub struct Worker {
     /// Attempts of messages that were acknowledged while they ran on.
     long_running: BTreeSet<AttemptRef>,
     claims: FuturesUnordered<Boxed<Answered>>,
-    finishes: FuturesUnordered<Boxed<(Shard, Vec<Report>, bool)>>,
+    /// Reports on their way, with the store's life in which they left.
+    finishes: FuturesUnordered<Boxed<(Shard, Vec<Report>, u64)>>,
     outbox: Outbox,
+    /// How often the store has begun another life.
+    lives: u64,
 }
 
 /// How a worker is to end.
@@ -151,6 +155,7 @@ impl Worker {
             claims: FuturesUnordered::new(),
             finishes: FuturesUnordered::new(),
             outbox: Outbox::default(),
+            lives: 0,
         };
         (worker, heartbeat)
     }
@@ -180,19 +185,20 @@ impl Worker {
                 biased;
                 Some(ended) = self.running.next() => self.ended(ended),
                 Some(answered) = self.claims.next() => self.answered(answered),
-                Some((shard, reports, again)) = self.finishes.next() => {
-                    if !again {
-                        self.outbox.keep(shard, reports);
-                    }
-                }
+                Some((shard, reports, life)) = self.finishes.next() => self.answered_finish(shard, reports, life),
                 () = self.held.another_life.notified() => self.say_again(),
                 delivery = consumers.next(credit) => self.delivered(delivery),
                 Ok(()) = self.drain.changed() => {}
                 () = sleep_until(wake), if wake.is_some() => self.woken(),
             }
         }
-        if let Err(error) = self.state.leave(self.config.worker).await {
-            debug!(error = &error as &dyn std::error::Error, "the worker couldn't say that it leaves");
+        let timeout = Duration::from_millis(STORE_CALL_MS);
+        match tokio::time::timeout(timeout, self.state.leave(self.config.worker)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                debug!(error = &error as &dyn std::error::Error, "the worker couldn't say that it leaves")
+            }
+            Err(_) => debug!("nobody has heard that the worker leaves"),
         }
     }
 
@@ -209,20 +215,20 @@ impl Worker {
         }
         if self.outbox.is_due(self.running.is_empty() && self.ready.is_empty()) {
             for (shard, reports) in self.outbox.take() {
-                self.finish(shard, reports, false);
+                self.finish(shard, reports);
             }
         }
     }
 
     fn start(&mut self, granted: Granted) {
-        let Granted { work, message, alone, .. } = granted;
+        let Granted { work, message, alone, claimed } = granted;
         let attempt = work.attempt;
         if self.held.was_stopped(attempt) {
             self.report(attempt, message, Outcome::Stopped);
             return;
         }
         let control = TaskControl::default();
-        let deadline = work.timeout_ms.map(|ms| Instant::now() + Duration::from_millis(ms));
+        let deadline = work.timeout_ms.map(|ms| claimed + Duration::from_millis(ms));
         self.held.begin(attempt, deadline, control.clone());
         let (started, started_us) = (Instant::now(), (self.wall_clock)());
         let execution = self.execute.execute(work, control);
@@ -288,7 +294,9 @@ impl Worker {
             }
         };
         match wire::decode::<Assignment>("an assignment", &delivery.message.body) {
-            Ok(assignment) if assignment.solo && !self.is_idle() => self.solo = Some((delivery, assignment)),
+            Ok(assignment) if assignment.solo && !self.is_idle() && !left_out(Twin::Solo) => {
+                self.solo = Some((delivery, assignment))
+            }
             Ok(assignment) => self.claim(delivery, assignment),
             Err(error) => {
                 // Whoever published it will find the attempt unclaimed; it can't be worked on as it is.
@@ -338,6 +346,7 @@ impl Worker {
         };
         let id = self.next_message;
         let claimed = Instant::now();
+        let alone = assignment.solo && !left_out(Twin::Solo);
         let mut granted: Vec<Granted> = Vec::new();
         let mut answers = answers.into_iter();
         for part in &assignment.parts {
@@ -367,7 +376,7 @@ impl Worker {
                 };
                 let deadline = part.timeout_ms.map(|ms| claimed + Duration::from_millis(ms));
                 self.held.begin(attempt, deadline, TaskControl::default());
-                granted.push(Granted { work, message: id, claimed, alone: assignment.solo });
+                granted.push(Granted { work, message: id, claimed, alone });
             }
         }
         if granted.is_empty() {
@@ -381,19 +390,33 @@ impl Worker {
         self.ready.extend(granted);
     }
 
-    fn finish(&self, shard: Shard, reports: Vec<Report>, again: bool) {
-        let (state, worker) = (self.state.clone(), self.config.worker);
+    fn finish(&self, shard: Shard, reports: Vec<Report>) {
+        let (state, worker, life) = (self.state.clone(), self.config.worker, self.lives);
         let finish = async move {
             finish_until_answered(&*state, Finish { shard, worker, reports: reports.clone() }).await;
-            (shard, reports, again)
+            (shard, reports, life)
         };
         self.finishes.push(finish.boxed());
     }
 
+    /// Reports were taken. If the store has begun another life since they left, it may have taken them in the
+    /// life before and have forgotten them.
+    fn answered_finish(&mut self, shard: Shard, reports: Vec<Report>, life: u64) {
+        if life == self.lives || left_out(Twin::ReportsAreKept) {
+            self.outbox.keep(shard, reports);
+        } else {
+            self.finish(shard, reports);
+        }
+    }
+
     /// The store may have gone back: says again what was said lately.
     fn say_again(&mut self) {
+        self.lives += 1;
+        if left_out(Twin::ReportsAreKept) {
+            return;
+        }
         for (shard, reports) in self.outbox.take_kept() {
-            self.finish(shard, reports, true);
+            self.finish(shard, reports);
         }
         self.beat.notify_one();
     }
@@ -466,6 +489,7 @@ async fn finish_until_answered(state: &dyn State, finish: Finish) {
                 debug!(?answers, "reported");
                 return;
             }
+            _ if left_out(Twin::FinishIsRepeated) => return,
             Ok(Err(error)) => warn!(error = &error as &dyn std::error::Error, "reports can't be sent"),
             Err(_) => warn!("reports had no answer"),
         }

@@ -82,6 +82,13 @@ impl LeaseRecord {
         self.state = LeaseState::Closed { worker, since, how };
     }
 
+    /// The run has ended, and the attempt with it.
+    pub(super) fn close_with_run(&mut self, now: Timestamp) {
+        if let LeaseState::Open(lease) = self.state {
+            self.close(Some(lease.worker), now, Closing::Expired);
+        }
+    }
+
     /// Makes way for the record of a higher attempt, which keeps what may still be said of this one.
     fn displaced_by(&mut self, mut higher: LeaseRecord) {
         let end = match self.state {
