@@ -420,12 +420,9 @@ impl Driver {
                 let effects = owned.appended();
                 self.perform(shard, effects);
             }
-            Err(StateError::Deposed { .. }) => {
-                warn!(%shard, "another scheduler owns the shard");
-                self.lose(shard);
-            }
-            // A run has moved on, or isn't there any more.
-            Err(error @ (StateError::Moved { .. } | StateError::NotFound { .. })) => {
+            // Another owns the shard, or nobody does because our right has run out; a run has moved on, or isn't
+            // there any more.
+            Err(error @ (StateError::Deposed { .. } | StateError::Moved { .. } | StateError::NotFound { .. })) => {
                 warn!(%shard, error = &error as &dyn std::error::Error, "the store isn't where it was");
                 let Some(owned) = self.shards.get_mut(&shard) else { return };
                 owned.doubted = true;
@@ -505,14 +502,15 @@ impl Driver {
             }
         }
         for (shard, token, result) in polled.renewed {
-            let doubted = self.shards.get(&shard).map(|owned| owned.doubted);
-            match result {
-                // Whether memory and store agree is found out below.
-                Ok(Ownership::Owned { .. }) if doubted == Some(true) => {}
-                Ok(Ownership::Owned { new: false }) if doubted == Some(false) => {}
-                // Ours by name all the time, perhaps, but another may have owned it in between.
-                Ok(Ownership::Owned { .. }) => self.take_over(shard, token).await,
-                Ok(Ownership::HeldBy(other)) => {
+            match (result, self.shards.get_mut(&shard)) {
+                (Ok(Ownership::Owned { new: false }), Some(_)) => {}
+                // Another may have owned it in between; whether memory and store agree is found out below.
+                (Ok(Ownership::Owned { new: true }), Some(owned)) => {
+                    owned.doubted = true;
+                    owned.broken = true;
+                }
+                (Ok(Ownership::Owned { .. }), None) => self.take_over(shard, token).await,
+                (Ok(Ownership::HeldBy(other)), _) => {
                     debug!(%shard, ?other, "the shard is another's");
                     self.lose(shard);
                     if other.instance == self.config.instance {
@@ -520,7 +518,7 @@ impl Driver {
                         self.to_take_again.insert(shard, other);
                     }
                 }
-                Err(error) => {
+                (Err(error), _) => {
                     warn!(%shard, error = &error as &dyn std::error::Error, "the shard's lease can't be renewed");
                 }
             }

@@ -65,13 +65,16 @@ impl Driver {
         let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
         let (token, known) = (owned.token, owned.known_runs());
         let ttl = Duration::from_millis(SHARD_LEASE_MS);
-        let unbroken = match in_time("own a shard", self.state.own(shard, token, ttl)).await? {
-            Ownership::Owned { new } => !new,
+        let new = match in_time("own a shard", self.state.own(shard, token, ttl)).await? {
+            Ownership::Owned { new } => new,
             Ownership::HeldBy(other) => {
                 debug!(%shard, ?other, "the shard is another's");
                 return Ok(Reasserted::Lost);
             }
         };
+        let Some(owned) = self.shards.get_mut(&shard) else { return Ok(Reasserted::Lost) };
+        owned.broken |= new;
+        let broken = owned.broken;
         let open: BTreeMap<RunId, RunRecord> = in_time("list open runs", self.state.open_runs(shard))
             .await?
             .into_iter()
@@ -89,7 +92,7 @@ impl Driver {
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
             let missing = match owned.missing(run, found) {
                 Missing::Unknown => Missing::Unknown,
-                _ if !unbroken && !is_stored(self.state.clone(), owned.recent(run, found)).await? => Missing::Unknown,
+                _ if broken && !is_stored(self.state.clone(), owned.recent(run, found)).await? => Missing::Unknown,
                 missing => missing,
             };
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
@@ -126,6 +129,7 @@ impl Driver {
     fn go_on(&mut self, shard: Shard) {
         let Some(owned) = self.shards.get_mut(&shard) else { return };
         owned.doubted = false;
+        owned.broken = false;
         if !left_out(Twin::OwnerRereads) {
             owned.seen = InboxId::default();
         }

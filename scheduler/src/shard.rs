@@ -23,6 +23,8 @@ pub(crate) struct OwnedShard {
     /// The store may have gone back: nothing new is appended before what it lost is written again. An append
     /// that only consumes would otherwise be taken, and an event be gone whose facts are gone too.
     pub(crate) doubted: bool,
+    /// The right to the shard had run out for a while, in which another may have written.
+    pub(crate) broken: bool,
     batch: Batch,
     /// The append in flight, with the effects that wait for it.
     in_flight: Option<(Append, Vec<Effect>)>,
@@ -60,6 +62,7 @@ impl OwnedShard {
             seen: InboxId::default(),
             heads: BTreeMap::new(),
             doubted: false,
+            broken: false,
             batch: Batch::default(),
             in_flight: None,
             refused: false,

@@ -216,7 +216,8 @@ impl Scheduler {
             }
             Event::Revoked(revoked) => {
                 let worker = revoked.holder.map(|holder| holder.worker);
-                let until = revoked.holder.map(|holder| holder.until);
+                // The holder's time is the store's, which may have been set back since `now` was read.
+                let until = revoked.holder.map(|holder| holder.until.max(lingers_until(now)));
                 self.attempt_ended(now, revoked.attempt, worker, until, Cause::Cancelled, step);
             }
             Event::RecordClosed { attempt } => {

@@ -121,27 +121,34 @@ impl Fault {
 /// Lets everything go wrong at its time, until all is quiet.
 pub(crate) async fn wreak(world: &Arc<World>, faults: &Faults, mut dice: Dice) {
     let begin = Instant::now();
-    let at = |ms: u64| begin + Duration::from_millis(ms);
-    // The state to go back to is kept at its time.
-    for (when, fault) in &faults.timed {
-        if let Fault::RestartStore { back_ms, .. } = fault
-            && *back_ms > 0
-        {
-            let (store, when) = (world.store.clone(), at(when.saturating_sub(*back_ms)));
-            tokio::spawn(async move {
-                tokio::time::sleep_until(when).await;
-                store.take_snapshot();
-            });
+    let at = move |ms: u64| begin + Duration::from_millis(ms);
+    // The store is restarted by a task of its own, one time after the other, so that everything else can go on
+    // going wrong in the meantime and the store never goes back by more than is meant.
+    let (restarts, others): (Vec<_>, Vec<_>) =
+        faults.timed.iter().copied().partition(|(_, fault)| matches!(fault, Fault::RestartStore { .. }));
+    let store = world.store.clone();
+    let restarting = tokio::spawn(async move {
+        for (when, fault) in restarts {
+            let Fault::RestartStore { down_ms, back_ms, step_ms } = fault else { continue };
+            tokio::time::sleep_until(at(when.saturating_sub(back_ms))).await;
+            let snapshot = (back_ms > 0).then(|| store.snapshot());
+            tokio::time::sleep(Duration::from_millis(back_ms)).await;
+            if step_ms != 0 {
+                store.step_clock(step_ms);
+            }
+            store.restart(down_ms, snapshot).await;
         }
-    }
-    for (when, fault) in &faults.timed {
-        tokio::time::sleep_until(at(*when)).await;
-        happen(world, *fault, &mut dice).await;
+    });
+    for (when, fault) in others {
+        tokio::time::sleep_until(at(when)).await;
+        happen(world, fault, &mut dice);
     }
     tokio::time::sleep_until(at(faults.lasts_ms)).await;
+    // Whatever is under way comes to its end.
+    drop(restarting.await);
 }
 
-async fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
+fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
     let scheduler = |dice: &mut Dice| dice.pick(&world.roster().schedulers).cloned();
     let worker = |dice: &mut Dice| dice.pick(&world.roster().workers).map(|(process, _)| process.clone());
     let both = [Part::Loop, Part::Beat];
@@ -173,19 +180,17 @@ async fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
                 drain.send_replace(if now { Drain::Now } else { Drain::Finish });
             }
         }
-        Fault::RestartBroker { down_ms, forgets } => world.broker.restart(down_ms, forgets).await,
+        Fault::RestartBroker { down_ms, forgets } => {
+            let broker = world.broker.clone();
+            tokio::spawn(async move { broker.restart(down_ms, forgets).await });
+        }
         Fault::DeleteQueue => {
             if let Some(queue) = dice.pick(&POOLS) {
                 world.broker.delete_queue(queue);
             }
         }
         Fault::CutFromBroker => on(worker(dice), &|process| world.broker.cut(process)),
-        Fault::RestartStore { down_ms, back_ms, step_ms } => {
-            if step_ms != 0 {
-                world.store.step_clock(step_ms);
-            }
-            world.store.restart(down_ms, back_ms > 0).await;
-        }
+        Fault::RestartStore { .. } => {}
         Fault::SlowStore { ms } => world.store.be_slow(ms),
         Fault::StepClock { ms } => world.store.step_clock(ms),
     }

@@ -56,7 +56,6 @@ pub(crate) struct Inner {
     pub(crate) store: MemoryStore,
     pub(crate) books: Books,
     pub(crate) ledger: Ledger,
-    snapshot: Option<(MemoryStore, Books)>,
     offset_ms: i64,
     stepped: Instant,
     up: bool,
@@ -71,6 +70,13 @@ pub(crate) struct Inner {
     changes: BTreeMap<Shard, Instant>,
     workers: Vec<(WorkerId, Arc<Process>)>,
     schedulers: Vec<Arc<Process>>,
+}
+
+/// A state of the store, with the books that belong to it.
+#[derive(Debug)]
+pub struct Snapshot {
+    store: MemoryStore,
+    books: Books,
 }
 
 /// What happens to one call on its way.
@@ -98,7 +104,6 @@ impl SimStore {
             store: MemoryStore::new(StoreId(dice.next()), Ageing::ByTime),
             books: Books::default(),
             ledger: Ledger { limit, ..Ledger::default() },
-            snapshot: None,
             offset_ms: 0,
             stepped: now,
             up: true,
@@ -168,21 +173,21 @@ impl SimStore {
         inner.calm_since = (until + Duration::from_millis(6_000)).max(inner.calm_since);
     }
 
-    /// Remembers what the store is like now, to go back to it.
-    pub fn take_snapshot(&self) {
-        let mut inner = self.lock();
-        inner.snapshot = Some((inner.store.clone(), inner.books.clone()));
+    /// What the store is like now, to go back to.
+    pub fn snapshot(&self) -> Snapshot {
+        let inner = self.lock();
+        Snapshot { store: inner.store.clone(), books: inner.books.clone() }
     }
 
     /// The store ends and begins another life after `down_ms`: as it was, or as it was at the snapshot.
-    pub async fn restart(self: &Arc<SimStore>, down_ms: u64, back: bool) {
-        self.trace.say(|| format!("the store is down for {down_ms} ms; goes back: {back}"));
+    pub async fn restart(self: &Arc<SimStore>, down_ms: u64, back: Option<Snapshot>) {
+        self.trace.say(|| format!("the store is down for {down_ms} ms; goes back: {}", back.is_some()));
         self.lock().up = false;
         self.news.notify_waiters();
         tokio::time::sleep(Duration::from_millis(down_ms)).await;
         let lost = {
             let mut inner = self.lock();
-            let lost = if back { inner.go_back() } else { Vec::new() };
+            let lost = back.map_or_else(Vec::new, |snapshot| inner.go_back(snapshot));
             inner.up = true;
             inner.calm_since = Instant::now().max(inner.calm_since);
             let id = StoreId(inner.dice.next());
@@ -357,8 +362,8 @@ impl Inner {
     }
 
     /// Goes back to the snapshot; returns what that takes from journals whose shard keeps its owner.
-    fn go_back(&mut self) -> Vec<Lost> {
-        let Some((store, books)) = self.snapshot.take() else { return Vec::new() };
+    fn go_back(&mut self, snapshot: Snapshot) -> Vec<Lost> {
+        let Snapshot { store, books } = snapshot;
         let mut lost = Vec::new();
         for run in store.runs(None, usize::MAX) {
             let shard = run.run.shard();
