@@ -494,6 +494,8 @@ impl Driver {
                     warn!("the store has begun another life");
                     self.no_taking_until = Instant::now() + Duration::from_millis(SHARD_LEASE_MS);
                     self.doubt_all();
+                } else {
+                    self.shards.values_mut().for_each(|owned| owned.store_lived(polled.at));
                 }
             }
             Err(error) => {

@@ -74,6 +74,7 @@ impl Driver {
         };
         let Some(owned) = self.shards.get_mut(&shard) else { return Ok(Reasserted::Lost) };
         owned.broken |= new;
+        owned.unconsume();
         let broken = owned.broken;
         let open: BTreeMap<RunId, RunRecord> = in_time("list open runs", self.state.open_runs(shard))
             .await?
@@ -115,8 +116,11 @@ impl Driver {
         let Some(owned) = self.shards.get_mut(&shard) else { return Ok(Reasserted::Lost) };
         if !entries.is_empty() {
             warn!(%shard, entries = entries.len(), "what the store lost is written again");
-            let append = owned.append(entries, Vec::new());
+            let append = owned.append(entries.clone(), Vec::new());
             in_time("append", self.state.append(append)).await?;
+            if let Some(owned) = self.shards.get_mut(&shard) {
+                entries.into_iter().for_each(|entry| owned.remember(entry));
+            }
         }
         // A run that ended long ago can't have lost its end, but one that another owner ended can.
         let strange = open.into_keys().filter(|run| !known.contains(run) || anew.contains(run));

@@ -11,6 +11,9 @@ use gristmill_protocol::{OwnerToken, RunId, Shard, wire};
 use gristmill_scheduler_core::Effect;
 use tokio::time::Instant;
 
+/// Entries kept to be written again, at the most: five seconds of the busiest shard, many times over.
+const RECENT_MAX: usize = 65_536;
+
 /// A shard that this process owns.
 #[derive(Debug)]
 pub(crate) struct OwnedShard {
@@ -124,10 +127,27 @@ impl OwnedShard {
 
     /// Keeps an entry that was written or read just now.
     pub(crate) fn remember(&mut self, entry: AppendEntry) {
-        let now = Instant::now();
-        self.recent.push_back((now, entry));
-        while self.recent.front().is_some_and(|(at, _)| now - *at > Duration::from_millis(REASSERT_MS)) {
+        if self.recent.len() >= RECENT_MAX {
             self.recent.pop_front();
+        }
+        self.recent.push_back((Instant::now(), entry));
+    }
+
+    /// The store lived at that time, and has since the last time it was asked: what was written long enough
+    /// before can't be lost. Time in which the store is away doesn't count.
+    pub(crate) fn store_lived(&mut self, at: Instant) {
+        let safe = Duration::from_millis(REASSERT_MS);
+        while self.recent.front().is_some_and(|(written, _)| at.saturating_duration_since(*written) > safe) {
+            self.recent.pop_front();
+        }
+    }
+
+    /// What the inbox holds is to be read again, and consumed then: whatever was to be consumed may have been
+    /// taken for something else by what was known here.
+    pub(crate) fn unconsume(&mut self) {
+        self.batch.consumed.clear();
+        if let Some((append, _)) = &mut self.in_flight {
+            append.consumed.clear();
         }
     }
 
@@ -164,18 +184,13 @@ impl OwnedShard {
     }
 
     /// Forgets a run, and what was decided about it and isn't written.
-    ///
-    /// The events that it came from mustn't be consumed then: nothing is, and what the inbox holds is to be
-    /// read again.
     pub(crate) fn drop_run(&mut self, run: RunId) {
         self.heads.remove(&run);
         self.recent.retain(|(_, entry)| entry.run != run);
         self.batch.facts.remove(&run);
-        self.batch.consumed.clear();
         drop_effects(&mut self.batch.effects, run);
         if let Some((append, effects)) = &mut self.in_flight {
             append.entries.retain(|entry| entry.run != run);
-            append.consumed.clear();
             drop_effects(effects, run);
         }
     }

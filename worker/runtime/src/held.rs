@@ -22,6 +22,8 @@ pub(crate) struct Held {
 struct State {
     leases: BTreeMap<AttemptRef, Lease>,
     store: Option<StoreId>,
+    /// When the store last answered a heartbeat in the life before this one.
+    lived: Option<Instant>,
     draining: bool,
 }
 
@@ -95,11 +97,23 @@ impl Held {
         self.lock().draining
     }
 
-    /// Takes note of the store's life; wakes the loop when it is another than before.
+    /// Takes note of the store's life, which answered now; wakes the loop when it is another than before.
     pub(crate) fn saw_store(&self, store: StoreId) {
-        let before = self.lock().store.replace(store);
+        let before = {
+            let mut state = self.lock();
+            let before = state.store.replace(store);
+            if before.is_none_or(|before| before == store) {
+                state.lived = Some(Instant::now());
+            }
+            before
+        };
         if before.is_some_and(|before| before != store) {
             self.another_life.notify_one();
         }
+    }
+
+    /// Until when the store is known to have lived on; what it was told long enough before can't be lost.
+    pub(crate) fn store_lived_at(&self) -> Option<Instant> {
+        self.lock().lived
     }
 }

@@ -8,6 +8,9 @@ use gristmill_protocol::limits::{FINISH_BYTES_MAX, FINISH_LINGER_MS, FINISH_REPO
 use gristmill_protocol::message::Report;
 use tokio::time::Instant;
 
+/// Reports kept to be sent again, at the most: five seconds of a worker that ends ten thousand a second.
+const KEPT_REPORTS_MAX: usize = 65_536;
+
 /// Reports that haven't been sent, and those that were sent lately.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -16,6 +19,7 @@ pub(crate) struct Outbox {
     bytes: usize,
     since: Option<Instant>,
     kept: VecDeque<(Instant, Shard, Vec<Report>)>,
+    kept_reports: usize,
 }
 
 impl Outbox {
@@ -67,24 +71,25 @@ impl Outbox {
         calls
     }
 
-    /// Keeps reports that were sent.
-    pub(crate) fn keep(&mut self, shard: Shard, reports: Vec<Report>) {
-        let now = Instant::now();
-        self.kept.push_back((now, shard, reports));
-        while self.kept.front().is_some_and(|(at, ..)| now - *at > Duration::from_millis(REASSERT_MS)) {
-            self.kept.pop_front();
+    /// Keeps reports that were taken, until the store has lived on for long enough: it is known to have
+    /// `lived` until then. Time in which it is away doesn't count.
+    pub(crate) fn keep(&mut self, shard: Shard, reports: Vec<Report>, lived: Option<Instant>) {
+        self.kept_reports += reports.len();
+        self.kept.push_back((Instant::now(), shard, reports));
+        let safe = |at: Instant| {
+            lived.is_some_and(|lived| lived.saturating_duration_since(at) > Duration::from_millis(REASSERT_MS))
+        };
+        while self.kept.front().is_some_and(|(at, ..)| safe(*at) || self.kept_reports > KEPT_REPORTS_MAX)
+            && let Some((_, _, reports)) = self.kept.pop_front()
+        {
+            self.kept_reports -= reports.len();
         }
     }
 
-    /// The reports that were sent lately, to be sent again: the store may have forgotten them.
+    /// The reports that were taken lately, to be sent again: the store may have forgotten them.
     pub(crate) fn take_kept(&mut self) -> Vec<(Shard, Vec<Report>)> {
-        let now = Instant::now();
-        let recent = |at: Instant| now - at <= Duration::from_millis(REASSERT_MS);
-        std::mem::take(&mut self.kept)
-            .into_iter()
-            .filter(|(at, ..)| recent(*at))
-            .map(|(_, shard, reports)| (shard, reports))
-            .collect()
+        self.kept_reports = 0;
+        std::mem::take(&mut self.kept).into_iter().map(|(_, shard, reports)| (shard, reports)).collect()
     }
 }
 
@@ -128,12 +133,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn reports_are_kept_for_five_seconds() {
+    async fn reports_are_kept_for_five_seconds_in_which_the_store_lives() {
         let mut outbox = Outbox::default();
-        outbox.keep(Shard(0), vec![report(0, 1)]);
+        let begin = Instant::now();
+        outbox.keep(Shard(0), vec![report(0, 1)], Some(begin));
+        tokio::time::advance(Duration::from_millis(10 * REASSERT_MS)).await;
+        // The store has been away in the meantime.
+        outbox.keep(Shard(1), vec![report(1, 1)], Some(begin + Duration::from_millis(REASSERT_MS)));
+        let kept = |outbox: &mut Outbox| outbox.take_kept().into_iter().map(|(shard, _)| shard).collect::<Vec<_>>();
+        assert_eq!(kept(&mut outbox), [Shard(0), Shard(1)]);
+        outbox.keep(Shard(0), vec![report(0, 1)], Some(Instant::now()));
         tokio::time::advance(Duration::from_millis(REASSERT_MS + 1)).await;
-        outbox.keep(Shard(1), vec![report(1, 1)]);
-        let kept: Vec<Shard> = outbox.take_kept().into_iter().map(|(shard, _)| shard).collect();
-        assert_eq!(kept, [Shard(1)]);
+        outbox.keep(Shard(1), vec![report(1, 1)], Some(Instant::now()));
+        assert_eq!(kept(&mut outbox), [Shard(1)]);
     }
 }

@@ -261,6 +261,7 @@ impl Worker {
     /// Reports an attempt that didn't run.
     fn report(&mut self, attempt: AttemptRef, message: u64, outcome: Outcome) {
         self.held.end(attempt);
+        self.long_running.remove(&attempt);
         self.outbox.push(Report { attempt, started_us: (self.wall_clock)(), slot_us: 0, outcome });
         self.one_less(message);
     }
@@ -403,7 +404,7 @@ impl Worker {
     /// life before and have forgotten them.
     fn answered_finish(&mut self, shard: Shard, reports: Vec<Report>, life: u64) {
         if life == self.lives || left_out(Twin::ReportsAreKept) {
-            self.outbox.keep(shard, reports);
+            self.outbox.keep(shard, reports, self.held.store_lived_at());
         } else {
             self.finish(shard, reports);
         }
