@@ -238,7 +238,7 @@ pub(crate) fn entry_as_read(run: RunId, position: u64, body: Vec<u8>, facts: &[F
         })
         .flatten()
         .collect();
-    let status = facts.iter().map(status_change).filter(|change| *change != StatusChange::None).last();
+    let status = facts.iter().map(status_change).rfind(|change| *change != StatusChange::None);
     AppendEntry { run, position, body, settled, status: status.unwrap_or(StatusChange::None) }
 }
 

@@ -11,14 +11,14 @@ impl Dice {
     }
 
     /// Any number.
-    pub fn next(&mut self) -> u64 {
+    pub fn number(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// A number below `bound`, which must not be zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
+        self.number() % bound
     }
 
     /// A number from `low` to `high`, both included.
@@ -38,7 +38,7 @@ impl Dice {
 
     /// Dice of their own for another part of the execution.
     pub fn fork(&mut self) -> Dice {
-        Dice(self.next())
+        Dice(self.number())
     }
 }
 

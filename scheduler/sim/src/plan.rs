@@ -64,7 +64,9 @@ fn plan(number: u64, shape: Shape, dice: &mut Dice) -> Plan {
             kind: "sim".to_owned(),
             payload: ByteBuf::from(vec![levels, u8::from(poison == Some(at)), number as u8, at as u8]),
             needs: (0..at as u16)
-                .filter_map(|step| dice.chance(400).then(|| PlanNeed { step, output: dice.chance(500) }))
+                .filter_map(
+                    |step| if dice.chance(400) { Some(PlanNeed { step, output: dice.chance(500) }) } else { None },
+                )
                 .collect(),
             when: [When::Success, When::Success, When::Success, When::Failure, When::Always][dice.below(5) as usize],
             retries: dice.below(4) as u16,

@@ -101,7 +101,7 @@ impl SimStore {
     pub fn new(mut dice: Dice, weather: Weather, limit: usize, trace: Trace) -> Arc<SimStore> {
         let now = Instant::now();
         let inner = Inner {
-            store: MemoryStore::new(StoreId(dice.next()), Ageing::ByTime),
+            store: MemoryStore::new(StoreId(dice.number()), Ageing::ByTime),
             books: Books::default(),
             ledger: Ledger { limit, ..Ledger::default() },
             offset_ms: 0,
@@ -190,7 +190,7 @@ impl SimStore {
             let lost = back.map_or_else(Vec::new, |snapshot| inner.go_back(snapshot));
             inner.up = true;
             inner.calm_since = Instant::now().max(inner.calm_since);
-            let id = StoreId(inner.dice.next());
+            let id = StoreId(inner.dice.number());
             inner.store.id = id;
             lost
         };

@@ -219,7 +219,7 @@ fn draw(habits: &Habits, work: &Work, dice: &mut Dice) -> Plan {
 fn expand(work: &Work, dice: &mut Dice) -> (Expansion, Option<Vec<u8>>) {
     let levels = work.payload[0];
     let count = dice.between(1, if levels > 1 { 3 } else { 6 });
-    let mut nonce = || dice.next().to_le_bytes().to_vec();
+    let mut nonce = || dice.number().to_le_bytes().to_vec();
     let all: Vec<ByteBuf> = (0..count).map(|_| ByteBuf::from(nonce())).collect();
     let [mut child, mut join] = [vec![levels - 1, 0], vec![0, 0]];
     child.extend(nonce());
