@@ -204,6 +204,13 @@ impl Reasons<'_> {
             }
             let view = &group.view;
             let name = view.task_name(&self.history.steps[at].name, view.first);
+            let children = view.kind == GroupKind::Children;
+            if children && group_open(group) > 0 {
+                let prefix = name.rsplit_once('/').map_or(name.as_str(), |(prefix, _)| prefix);
+                let done = text::count(u64::from(view.count - group_open(group)));
+                let count = text::counted(u64::from(view.count), "task");
+                self.lines.push(format!("{done} of {count} of `{prefix}` are done"));
+            }
             let mut examples: BTreeMap<TaskState, (u32, u32)> = BTreeMap::new();
             for task in view.first..view.first + view.count {
                 if let Some(state) = self.core.task_state(self.history.run, task).filter(|state| !state.has_ended()) {
@@ -215,16 +222,12 @@ impl Reasons<'_> {
                 if state == TaskState::Waiting || state == TaskState::Expanded {
                     continue;
                 }
-                if view.kind == GroupKind::Children {
-                    let prefix = name.rsplit_once('/').map_or(name.as_str(), |(prefix, _)| prefix);
-                    let done = view.count - group_open(group);
-                    self.lines.push(format!(
-                        "{} of {} of `{prefix}` done; of {count} more:",
-                        text::count(u64::from(done)),
-                        text::counted(u64::from(view.count), "task")
-                    ));
-                }
+                let first = self.lines.len();
                 self.of_task(task);
+                if children {
+                    let reasons = self.lines.split_off(first).join("; ");
+                    self.lines.push(format!("{}: {reasons}", text::counted(u64::from(count), "task")));
+                }
             }
         }
     }
@@ -376,8 +379,32 @@ mod tests {
     fn a_step_waits_for_those_before_it_and_for_a_worker() {
         let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
         run.after(2_000);
-        check(&run, None, expect![[""]]);
-        check(&run, Some(&[]), expect![[""]]);
+        check(
+            &run,
+            None,
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 running: 0 of 2 steps are done
+
+              flights (running): attempt 1 is out for 2.0 s
+
+              trips (waiting): waits for `flights`
+
+            hint: if nothing is at work on it, `gristmill resume run-019424f8608871d68f8a99f8a2690153` goes on where it stopped
+        "#]],
+        );
+        check(
+            &run,
+            Some(&[]),
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 running: 0 of 2 steps are done
+
+              flights (running): attempt 1 is out for 2.0 s, and no live worker says that it has it
+
+              trips (waiting): waits for `flights`
+
+            hint: nothing is at work on it: `gristmill resume run-019424f8608871d68f8a99f8a2690153` goes on where it stopped
+        "#]],
+        );
     }
 
     #[test]
@@ -385,7 +412,16 @@ mod tests {
         let mut plan = crate::journal::plan(&[("flights", "ingest", &[])]);
         plan.steps[0].pool = "bigmem".to_owned();
         let run = Recorder::of(plan, gristmill_protocol::fact::About::default());
-        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+        check(
+            &run,
+            Some(&[worker("default", 4, run.now)]),
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 running: 0 of 1 steps are done
+
+              flights (waiting): no worker serves pool `bigmem`
+                hint: no worker serves pool `bigmem`; they serve `default`
+        "#]],
+        );
     }
 
     #[test]
@@ -396,14 +432,30 @@ mod tests {
         run.facts.retain(
             |fact| !matches!(fact, gristmill_protocol::fact::Fact::Assigned { ranges, .. } if ranges[0].first == 1),
         );
-        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+        check(
+            &run,
+            Some(&[worker("default", 4, run.now)]),
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 running: 1 of 2 steps are done
+
+              trips (waiting): it can start: the next free slot of pool `default` takes it
+        "#]],
+        );
     }
 
     #[test]
     fn a_retry_names_the_failure_before_it() {
         let mut run = Recorder::new(&[("flights", "ingest", &[])]);
         run.after(10).fail(0, ErrorCode::Unavailable, "the disk is away");
-        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+        check(
+            &run,
+            Some(&[worker("default", 4, run.now)]),
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 running: 0 of 1 steps are done
+
+              flights (retrying): attempt 1 failed (the disk is away); it is tried again in 890 ms
+        "#]],
+        );
     }
 
     #[test]
@@ -411,7 +463,18 @@ mod tests {
         let mut run = Recorder::new(&[("scores", "score", &[])]);
         run.after(10).expand(0, 30).after(40);
         run.succeed(1, &gristmill_protocol::output::Output::Nothing).after(60);
-        check(&run, Some(&[worker("default", 4, run.now)]), expect![[""]]);
+        check(
+            &run,
+            Some(&[worker("default", 4, run.now)]),
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 running: 0 of 1 steps are done
+
+              scores (running)
+                - 1 of 30 tasks of `scores/1` are done
+                - 21 tasks: pool `default` is full: 8 tasks out for 4 slots; 21 tasks are ready in pool `default`
+                - 8 tasks: attempt 1 is out for 100 ms, and no live worker says that it has it
+        "#]],
+        );
     }
 
     #[test]
@@ -420,15 +483,57 @@ mod tests {
             &[("flights", "ingest", &[]), ("trips", "transform", &["flights"]), ("model", "train", &["trips"])];
         let mut failed = Recorder::new(steps);
         failed.after(10).succeed(0, &dataset(5)).after(5).fail(1, ErrorCode::BadInput, "there is no column `x`");
-        check(&failed, None, expect![[""]]);
+        check(
+            &failed,
+            None,
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 failed: it failed because of `trips`
+
+              trips (failed): there is no column `x`
+
+              model (skipped): `trips` failed
+
+            hint: once that is mended, `gristmill resume run-019424f8608871d68f8a99f8a2690153` goes on from what succeeded
+        "#]],
+        );
         let mut rejected = Recorder::new(&[("quality", "validate", &[]), ("release", "register", &["quality"])]);
         rejected.after(10).reject(0, "roc_auc is 0.7; at least 0.85 is required");
-        check(&rejected, None, expect![[""]]);
+        check(
+            &rejected,
+            None,
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 rejected: it was rejected by `quality`: nothing went wrong, a requirement isn't met
+
+              quality (rejected): roc_auc is 0.7; at least 0.85 is required
+
+              release (skipped): `quality` was rejected
+
+            hint: `gristmill report run-019424f8608871d68f8a99f8a2690153 -o report.html` shows what was measured
+        "#]],
+        );
         let mut cancelled = Recorder::new(steps);
         cancelled.after(10).succeed(0, &dataset(5)).cancel("ann");
-        check(&cancelled, None, expect![[""]]);
+        check(
+            &cancelled,
+            None,
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 cancelled: it was cancelled by ann
+
+              trips (cancelled): the run ended before it did
+
+              model (cancelled): the run ended before it did
+
+            hint: `gristmill resume run-019424f8608871d68f8a99f8a2690153` goes on from what succeeded
+        "#]],
+        );
         let mut succeeded = Recorder::new(&[("flights", "ingest", &[])]);
         succeeded.after(10).succeed(0, &dataset(5));
-        check(&succeeded, None, expect![[""]]);
+        check(
+            &succeeded,
+            None,
+            expect![[r#"
+            run-019424f8608871d68f8a99f8a2690153 succeeded: every step succeeded
+        "#]],
+        );
     }
 }

@@ -190,12 +190,33 @@ mod tests {
 
     #[test]
     fn models_are_listed_with_their_latest_metrics() {
-        expect![[""]].assert_eq(&models_text(&[model()], Timestamp(1_735_800_000_000)));
-        expect![[""]].assert_eq(&models_text(&[], Timestamp(0)));
+        expect![[r#"
+            model   versions  aliases       latest   metrics of the latest
+            delays         2  champion → 2  1 h ago  roc_auc 0.914, accuracy 0.85
+        "#]]
+        .assert_eq(&models_text(&[model()], Timestamp(1_735_800_000_000)));
+        expect![[r#"
+            no model is registered yet
+            hint: a `register` step of a pipeline registers one
+        "#]]
+        .assert_eq(&models_text(&[], Timestamp(0)));
     }
 
     #[test]
     fn a_model_shows_versions_and_the_moves_of_its_aliases() {
-        expect![[""]].assert_eq(&model_text(&model(), Timestamp(1_735_800_000_000)));
+        expect![[r#"
+            delays, 2 versions
+
+            version  aliases   roc_auc  accuracy  algorithm      registered  by   digest
+                  2  champion    0.914      0.85  random_forest  1 h ago     ann  cd04a4754498
+                  1               0.91      0.85  random_forest  2 h ago     ann  cd2662154e6d
+
+            aliases, latest move first
+              2025-01-02 05:04:05 UTC  champion 1 → 2    by ann  better on the holidays
+              2025-01-02 04:04:05 UTC  champion new → 1  by ann  first
+
+            next: `gristmill artifacts cd04a4754498` shows `delays@2`
+        "#]]
+        .assert_eq(&model_text(&model(), Timestamp(1_735_800_000_000)));
     }
 }

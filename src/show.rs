@@ -360,31 +360,120 @@ mod tests {
     #[test]
     fn a_run_shows_its_steps_and_what_it_made() {
         let run = learned();
-        expect![[""]].assert_eq(&show_text(&fold(&run), run.now.plus_ms(130_000)));
+        expect![[r#"
+            flights run-019424f8608871d68f8a99f8a2690153 succeeded after 1 min 25 s
+              created  2025-01-02 03:04:05 UTC (3 min ago)
+
+            step     kind      state      tasks        time     rows
+            flights  ingest    succeeded      1        4 ms  336,776  cached
+            model    train     succeeded      4  1 min 24 s  261,861
+            quality  validate  succeeded      1      700 ms
+            release  register  succeeded      1        5 ms
+
+            made
+              flights  dataset   336,776 rows, 64cae8b3b67c
+              model    model     random_forest learned from 261,861 rows, 1.2 MiB, 9372c470eead
+              quality  measured  log_loss 0.25, roc_auc 0.9114
+              release  version   delays@3, now `champion`
+
+            next: `gristmill report a2690153 -o report.html`
+        "#]]
+        .assert_eq(&show_text(&fold(&run), run.now.plus_ms(130_000)));
     }
 
     #[test]
     fn the_summary_names_models_with_their_metrics() {
         let run = learned();
-        expect![[""]].assert_eq(&format!("{:#}\n", summary_json(&fold(&run), run.now)));
+        expect![[r#"
+            {
+              "run": "run-019424f8608871d68f8a99f8a2690153",
+              "pipeline": "flights",
+              "status": "succeeded",
+              "seconds": 84.629,
+              "steps": {
+                "flights": {
+                  "status": "succeeded",
+                  "cached": true,
+                  "tasks": 1,
+                  "seconds": 0.004,
+                  "rows": 336776
+                },
+                "model": {
+                  "status": "succeeded",
+                  "cached": false,
+                  "tasks": 4,
+                  "seconds": 83.92,
+                  "rows": 261861
+                },
+                "quality": {
+                  "status": "succeeded",
+                  "cached": false,
+                  "tasks": 1,
+                  "seconds": 0.7
+                },
+                "release": {
+                  "status": "succeeded",
+                  "cached": false,
+                  "tasks": 1,
+                  "seconds": 0.005
+                }
+              },
+              "models": [
+                {
+                  "name": "delays",
+                  "version": 3,
+                  "digest": "sha256:9372c470eeadd5ecd9c3c74c2b3cb633f8e2f2fad799250a0f70d652b6b825e4",
+                  "metrics": {
+                    "log_loss": 0.25,
+                    "roc_auc": 0.91142
+                  }
+                }
+              ]
+            }
+        "#]]
+        .assert_eq(&format!("{:#}\n", summary_json(&fold(&run), run.now)));
     }
 
     #[test]
     fn a_failed_run_shows_why_and_what_to_type_next() {
         let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
         run.after(50).fail(0, ErrorCode::BadInput, "there is no file `data/x.csv`");
-        expect![[""]].assert_eq(&show_text(&fold(&run), run.now));
+        expect![[r#"
+            flights run-019424f8608871d68f8a99f8a2690153 failed after 50 ms
+              created  2025-01-02 03:04:05 UTC (just now)
+
+            step     kind       state    tasks   time  rows
+            flights  ingest     failed     1/1  50 ms
+            trips    transform  skipped
+
+            step `flights` failed: there is no file `data/x.csv`
+
+            next: `gristmill explain a2690153`
+        "#]]
+        .assert_eq(&show_text(&fold(&run), run.now));
     }
 
     #[test]
     fn an_open_run_shows_how_far_it_is() {
         let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
         run.after(1_000).expand(0, 12).after(2_000).succeed(2, &Output::Nothing);
-        expect![[""]].assert_eq(&show_text(&fold(&run), run.now.plus_ms(500)));
+        expect![[r#"
+            flights run-019424f8608871d68f8a99f8a2690153 running for 3.5 s
+              created  2025-01-02 03:04:05 UTC (just now)
+
+            step     kind       state    tasks   time  rows
+            flights  ingest     running   1/14  3.0 s        8 out
+            trips    transform  waiting
+        "#]]
+        .assert_eq(&show_text(&fold(&run), run.now.plus_ms(500)));
     }
 
     #[test]
     fn no_runs_say_how_to_make_one() {
-        expect![[""]].assert_eq(&runs_text(&[], Timestamp(0)));
+        expect![[r#"
+            no runs yet
+            hint: start one with `gristmill run PIPELINE`
+        "#]]
+        .assert_eq(&runs_text(&[], Timestamp(0)));
     }
 }

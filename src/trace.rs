@@ -332,7 +332,19 @@ mod tests {
     #[test]
     fn many_children_share_a_line() {
         let run = fan_out();
-        expect![[""]].assert_eq(&trace_text(&fold(&run), run.now, 90));
+        expect![[r#"
+            flights            █████████████████████████████████████████████████████  1.4 s succeeded
+            ├ flights          ▍                                                      10 ms cached
+            ├ scores           █████████████████████████████████████████████████████  1.4 s
+            │ ├ scores         ██▎                                                    50 ms → 30 tasks
+            │ ├ scores/1/7       ███████████████████████████████                      800 ms
+            │ ├ scores/1/8           ██████████████████████████████▉                  800 ms
+            │ ├ scores/1/9           ██████████████████████████████▉                  800 ms
+            │ ├ scores/1/10          ██████████████████████████████▉                  800 ms
+            │   … 26 more        ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  208 ms each
+            │ ├ scores/1/join                                                      █  20 ms
+        "#]]
+        .assert_eq(&trace_text(&fold(&run), run.now, 90));
     }
 
     #[test]
@@ -340,14 +352,28 @@ mod tests {
         let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
         run.after(400).fail(0, ErrorCode::Unavailable, "away").after(1_000).after(500).succeed(0, &dataset(3));
         run.after(300).cancel("ann").after(3_600_000).resume("ann").after(600).succeed(1, &dataset(3));
-        expect![[""]].assert_eq(&trace_text(&fold(&run), run.now, 90));
+        expect![[r#"
+            flights                  ███████████████████████████████████████████████  2.8 s succeeded
+            ├ flights                ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒                 1.9 s
+            │ ├ flights              ██████▊                                          400 ms failed
+            │ ├ flights (attempt 2)                         ████████▉                 500 ms
+            ├ trips                                                 ▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒▒  900 ms
+            │ ├ trips                                               █████▉            300 ms cancelled
+            │ ├ trips (attempt 2)                                        ███████████  600 ms
+        "#]]
+        .assert_eq(&trace_text(&fold(&run), run.now, 90));
     }
 
     #[test]
     fn an_open_attempt_is_drawn_up_to_now() {
         let mut run = Recorder::new(&[("flights", "ingest", &[]), ("trips", "transform", &["flights"])]);
         run.after(1_000).succeed(0, &dataset(3)).after(500);
-        expect![[""]].assert_eq(&trace_text(&fold(&run), run.now, 60));
+        expect![[r#"
+            flights    █████████████████████████████████  1.5 s running
+            ├ flights  ██████████████████████             1.0 s
+            ├ trips                          ███████████  500 ms running
+        "#]]
+        .assert_eq(&trace_text(&fold(&run), run.now, 60));
     }
 
     #[test]
@@ -360,6 +386,21 @@ mod tests {
         let roots = spans.iter().filter(|span| span["parent"].is_null()).count();
         let orphans = spans.iter().filter_map(|span| span["parent"].as_str()).filter(|id| !ids.contains(id)).count();
         assert_eq!((roots, orphans), (1, 0));
-        expect![[""]].assert_eq(&format!("{:#}\n", spans[3]));
+        expect![[r#"
+            {
+              "trace_id": "019424f8608871d68f8a99f8a2690153",
+              "span_id": "0f8eb068566a6802",
+              "parent": "25633737f16e2682",
+              "name": "flights",
+              "start_us": 1735787045000000,
+              "end_us": 1735787045010000,
+              "attributes": {
+                "attempt": 1,
+                "outcome": "cached",
+                "worker": "w-00000000000000a1"
+              }
+            }
+        "#]]
+        .assert_eq(&format!("{:#}\n", spans[3]));
     }
 }

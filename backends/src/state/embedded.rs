@@ -16,7 +16,7 @@ mod home;
 mod rows;
 mod schema;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
@@ -42,6 +42,9 @@ use super::{
 const COMMAND_POLL: Duration = Duration::from_millis(100);
 /// Posted events taken in at a time, so that one look stays short.
 const COMMANDS_AT_A_TIME: usize = 256;
+/// Runs whose attempts are remembered after their end: when one is resumed, messages of its old attempts may
+/// still be on their way, for seconds at most. A run that has ended takes some hundred bytes.
+const ENDED_RUNS_KEPT: usize = 1_024;
 
 /// When a write counts as done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +102,8 @@ struct Writer {
     seen: i64,
     /// Rows of posted events that are in the inbox.
     commands: BTreeMap<(Shard, InboxId), i64>,
+    /// Runs that have ended and are in memory, oldest end first.
+    ended: VecDeque<RunId>,
 }
 
 /// Why a verb can't be had from a reader.
@@ -181,8 +186,14 @@ impl EmbeddedState {
     ) -> Result<EmbeddedState, OpenError> {
         let reader = connect(&path, synchronous, false)?;
         let data_version = data_version(&writer).map_err(|source| home::opening_failed("read", &path, source))?;
-        let writer =
-            Writer { connection: writer, data_version, looked: Instant::now(), seen: 0, commands: BTreeMap::new() };
+        let writer = Writer {
+            connection: writer,
+            data_version,
+            looked: Instant::now(),
+            seen: 0,
+            commands: BTreeMap::new(),
+            ended: VecDeque::new(),
+        };
         let clock = Clock { source, last: AtomicU64::new(0) };
         let inner = Inner { synchronous, id, clock, writer: Mutex::new(writer), reader: Mutex::new(reader), owned };
         Ok(EmbeddedState { inner: Arc::new(inner) })
@@ -322,7 +333,7 @@ impl Inner {
         let owned = self.owned(VERB)?;
         let mut writer = self.writer();
         let now = self.clock.now();
-        // A run that has ended isn't in memory; an append to it may open it again.
+        // A run that ended long ago isn't in memory; an append to it may open it again.
         for entry in &append.entries {
             let known = owned.model().head(entry.run).is_some();
             if !known && let Some(head) = rows::head(&writer.connection, entry.run).map_err(failed(VERB))? {
@@ -332,7 +343,14 @@ impl Inner {
         let result = self.append_loaded(owned, &mut writer, append, now);
         let mut model = owned.model();
         for entry in &append.entries {
-            model.forget_ended(entry.run);
+            if model.head(entry.run).is_some_and(|head| head.state.ended().is_some()) {
+                writer.ended.push_back(entry.run);
+            }
+        }
+        while writer.ended.len() > ENDED_RUNS_KEPT
+            && let Some(run) = writer.ended.pop_front()
+        {
+            model.forget_ended(run);
         }
         result
     }
