@@ -4,6 +4,8 @@
 //! put has ended when the bytes would survive a power cut; only then may a fact name them.
 
 pub mod directory;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 use std::path::{Path, PathBuf};
 

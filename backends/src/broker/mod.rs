@@ -4,6 +4,8 @@
 //! being settled comes again, to this consumer or another.
 
 pub mod embedded;
+#[cfg(feature = "rabbitmq")]
+pub mod rabbitmq;
 
 use async_trait::async_trait;
 use bytes::Bytes;

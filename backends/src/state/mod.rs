@@ -10,6 +10,8 @@
 pub mod embedded;
 pub mod memory;
 pub mod model;
+#[cfg(feature = "redis")]
+pub mod redis;
 
 use std::time::Duration;
 

@@ -1,0 +1,1 @@
+//! The artifact seam on S3.
