@@ -356,9 +356,28 @@ pub async fn save(artifacts: &dyn Artifacts, digest: Digest, path: &Path) -> Res
     if path.exists() {
         return Err(ShowError::Exists { path: path.to_owned() });
     }
+    let (file, size) = fetch(artifacts, digest, path).await?;
+    file.persist_noclobber(path).map_err(|error| ShowError::Write { path: path.to_owned(), source: error.error })?;
+    Ok(size)
+}
+
+/// The same, in place of whatever is there.
+pub async fn save_over(artifacts: &dyn Artifacts, digest: Digest, path: &Path) -> Result<u64, ShowError> {
+    let (file, size) = fetch(artifacts, digest, path).await?;
+    file.persist(path).map_err(|error| ShowError::Write { path: path.to_owned(), source: error.error })?;
+    Ok(size)
+}
+
+/// Writes an artifact beside `path`, whole and synced.
+async fn fetch(
+    artifacts: &dyn Artifacts,
+    digest: Digest,
+    path: &Path,
+) -> Result<(tempfile::NamedTempFile, u64), ShowError> {
     let size = artifacts.size(digest).await?.ok_or(ArtifactError::Missing { digest })?;
     let write = |source| ShowError::Write { path: path.to_owned(), source };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(write)?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(write)?;
     let mut hash = Sha256::new();
     let mut offset = 0;
@@ -372,7 +391,8 @@ pub async fn save(artifacts: &dyn Artifacts, digest: Digest, path: &Path) -> Res
     if found != digest {
         return Err(ArtifactError::Corrupt { digest, found }.into());
     }
+    // Temporary files are private; the result is as any file that the user makes.
+    file.as_file().set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644)).map_err(write)?;
     file.as_file().sync_all().map_err(write)?;
-    file.persist_noclobber(path).map_err(|error| write(error.error))?;
-    Ok(size)
+    Ok((file, size))
 }

@@ -8,7 +8,7 @@ use gristmill_backends::state::embedded::Synchronous;
 use gristmill_protocol::fact::{About, Fact, RunStatus};
 use gristmill_protocol::limits::EXPAND_CHILDREN_MAX;
 use gristmill_protocol::message::{Expansion, Items, OnFailure, Outcome, Report, Template};
-use gristmill_protocol::payload::{Payload, StepPayload};
+use gristmill_protocol::payload::{Files, Payload, StepPayload};
 use gristmill_protocol::pipeline::Task;
 use gristmill_protocol::pipeline::steps::{Noop, When};
 use gristmill_protocol::plan::{Plan, PlanNeed, PlanStep};
@@ -21,7 +21,7 @@ use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 
 use crate::cli::{BenchArgs, Scenario};
-use crate::cluster::{Cluster, ClusterConfig};
+use crate::cluster::{Cluster, WorkerSetup};
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::progress::grouped;
@@ -183,8 +183,8 @@ async fn chain(steps: u32) -> anyhow::Result<Value> {
 
 async fn run_in_new_home(plan: Plan) -> anyhow::Result<(History, f64)> {
     let folder = tempfile::tempdir().context("failed to make a folder")?;
-    let home = Home::own(folder.path(), Synchronous::Normal)?;
-    let config = ClusterConfig::new(vec!["default".to_owned()], None, None);
+    let home = Home::own_folder(folder.path(), Synchronous::Normal)?;
+    let config = WorkerSetup::new(vec!["default".to_owned()], None, None);
     let cluster = Cluster::start(&home, config).await?;
     let submission = Submission {
         plan,
@@ -222,6 +222,7 @@ fn noop_step(name: &str, tasks: Option<u32>, needs: &[u16]) -> PlanStep {
         work_folder: String::new(),
         cache: false,
         registers: BTreeMap::new(),
+        files: Files::Here,
     }));
     plan_step(name, ByteBuf::from(wire::encode(&payload)), needs)
 }

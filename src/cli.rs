@@ -1,16 +1,18 @@
 //! The commands and their options.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::settings::SettingArgs;
 
 /// Machine-learning pipelines as durable, distributed work.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, after_help = EXAMPLES)]
 pub struct Cli {
-    /// Folder where state lives: runs, models, artifacts.
-    #[arg(long, global = true, env = "GRISTMILL_HOME", default_value = ".gristmill", value_name = "FOLDER")]
-    pub home: PathBuf,
+    #[command(flatten, next_help_heading = "Where the parts live")]
+    pub settings: SettingArgs,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -33,7 +35,7 @@ pub enum Command {
         after_help = "Examples:\n  gristmill check pipeline.yaml\n  gristmill check pipeline.yaml --set source=other.csv --json"
     )]
     Check(CheckArgs),
-    /// Run a pipeline in this process, to its end.
+    /// Run a pipeline to its end: in this process, or on the servers that are set.
     #[command(
         after_help = "Examples:\n  gristmill run pipeline.yaml\n  gristmill run pipeline.yaml --set trees=200 --no-cache\n  gristmill run pipeline.yaml --json | jq .models"
     )]
@@ -41,6 +43,25 @@ pub enum Command {
     /// Go on with a run that failed, was rejected, cancelled or cut off; what succeeded isn't done again.
     #[command(after_help = "Examples:\n  gristmill resume\n  gristmill resume run-0192f0c1a2b37000a1b2c3d4e5f60718")]
     Resume(ResumeArgs),
+    /// Submit a pipeline to the servers that are set and print the run's id.
+    #[command(
+        after_help = "Examples:\n  gristmill submit pipeline.yaml\n  gristmill submit pipeline.yaml --set trees=200 --key nightly-2026-11-22\n  gristmill wait $(gristmill submit pipeline.yaml)"
+    )]
+    Submit(SubmitArgs),
+    /// Watch a run to its end.
+    Watch(WatchArgs),
+    /// Wait silently until a run has ended; the exit code says how.
+    #[command(after_help = "Example:\n  gristmill wait run-0192f0c1a2b37000a1b2c3d4e5f60718 --timeout 600 --json")]
+    Wait(WaitArgs),
+    /// Schedule: take submissions, decide, give work out. Any number may run.
+    Scheduler(SchedulerArgs),
+    /// Work: take tasks of some pools and do them. Any number may run.
+    #[command(after_help = "Examples:\n  gristmill worker\n  gristmill worker --pools default,bigmem --slots 4")]
+    Worker(WorkerArgs),
+    /// A scheduler and a worker in one process, embedded or on servers.
+    Up(UpArgs),
+    /// Check every server that is set, and say what is wrong and how to mend it.
+    Doctor(JsonArgs),
     /// List runs, newest first.
     Runs(RunsArgs),
     /// Show a run: its steps, what was made, what failed.
@@ -141,6 +162,77 @@ pub struct HowArgs {
     /// Flush every decision to the disk before it counts: survives a power cut, not only a killed process.
     #[arg(long)]
     pub durable: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SubmitArgs {
+    /// The pipeline file.
+    pub pipeline: PathBuf,
+    /// Sets a parameter; may be given more than once.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parameter)]
+    pub parameters: Vec<(String, String)>,
+    /// Do all work anew, whatever was done before.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Submitting again under the same key within 7 days answers the same run.
+    #[arg(long, value_name = "KEY")]
+    pub key: Option<String>,
+    /// Added to the priority of every step.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i8).range(-100..=100))]
+    pub priority: Option<i8>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// The run; the newest one when left out.
+    pub run: Option<String>,
+    /// End with one JSON object on standard output; progress goes to standard error.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// The run; the newest one when left out.
+    pub run: Option<String>,
+    /// Give up after so many seconds; the run goes on.
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// End with one JSON object on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SchedulerArgs {
+    /// Serve metrics and health on this address, such as `127.0.0.1:9464`.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_METRICS")]
+    pub metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct WorkerArgs {
+    /// The pools that it serves, with commas between them.
+    #[arg(long, value_name = "POOLS", value_delimiter = ',', default_value = "default")]
+    pub pools: Vec<String>,
+    /// Tasks that run at a time. Default: the machine's cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: Option<u32>,
+    /// Memory that one task may plan with, in MiB. Default: half of the machine's.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..))]
+    pub memory: Option<u64>,
+    /// Serve metrics and health on this address, such as `127.0.0.1:9465`.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_METRICS")]
+    pub metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArgs {
+    #[command(flatten)]
+    pub worker: WorkerArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,104 +1,211 @@
-//! Scheduler, worker and stores in this process.
+//! A scheduler and a worker, each to be started in this process, and where they meet.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use gristmill_backends::broker::Broker;
 use gristmill_backends::broker::embedded::EmbeddedBroker;
+use gristmill_backends::broker::rabbitmq::{self, RabbitBroker, RabbitOptions};
+use gristmill_backends::state::State;
 use gristmill_protocol::WorkerId;
-use gristmill_scheduler::{Driver, DriverConfig, DriverHandle};
+use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_worker::{Executor, Resources};
-use gristmill_worker_runtime::{Drain, Execute, Worker, WorkerConfig};
+use gristmill_worker_runtime::{Drain, Execute, Heartbeat, Worker, WorkerConfig};
 use rand::TryRng;
 use rand::rngs::SysRng;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::home::Home;
+use crate::home::{Home, connect_state};
+use crate::settings::{QueueType, Settings};
 
 /// Share of the machine's memory that one task may plan with.
 const MEMORY_SHARE: u64 = 2;
 /// What is planned with when the machine doesn't say how much it has.
 const MEMORY_UNKNOWN: u64 = 2 << 30;
+/// How long a part may take to stop: a worker's grace period and some more.
+const STOP_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How the parts are set up.
+/// How a worker is set up.
 #[derive(Clone, Debug)]
-pub struct ClusterConfig {
+pub struct WorkerSetup {
     pub pools: Vec<String>,
     pub slots: u32,
     pub memory_bytes: u64,
 }
 
-impl ClusterConfig {
+impl WorkerSetup {
     /// The machine's cores and half of its memory, unless said otherwise.
-    pub fn new(pools: Vec<String>, slots: Option<u32>, memory_mib: Option<u64>) -> ClusterConfig {
+    pub fn new(pools: Vec<String>, slots: Option<u32>, memory_mib: Option<u64>) -> WorkerSetup {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let memory_bytes = memory_mib.map_or_else(machine_memory, |mib| mib << 20);
-        ClusterConfig { pools, slots: slots.unwrap_or(cores), memory_bytes }
+        WorkerSetup { pools, slots: slots.unwrap_or(cores), memory_bytes }
     }
 }
 
-/// A scheduler and a worker that run in this process.
-pub struct Cluster {
-    pub handle: DriverHandle,
+/// The broker that the settings name; one of this process when they name none.
+pub async fn open_broker(settings: &Settings) -> anyhow::Result<Arc<dyn Broker>> {
+    let Some(url) = &settings.broker else { return Ok(Arc::new(EmbeddedBroker::new())) };
+    let queue_type = match settings.queue_type {
+        QueueType::Classic => rabbitmq::QueueType::Classic,
+        QueueType::Quorum => rabbitmq::QueueType::Quorum,
+    };
+    let options = RabbitOptions { queue_type, ..RabbitOptions::default() };
+    Ok(Arc::new(RabbitBroker::connect(url, options).await.context("failed to connect to the broker")?))
+}
+
+/// A scheduler that runs in this process.
+pub struct SchedulerPart {
     driver: JoinHandle<()>,
+    stop: oneshot::Sender<()>,
+}
+
+impl SchedulerPart {
+    pub async fn start(home: &Home, broker: Arc<dyn Broker>) -> anyhow::Result<SchedulerPart> {
+        let config = DriverConfig::all_shards(random_bits() as u64);
+        let (driver, _handle) = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
+            .await
+            .context("failed to start the scheduler")?;
+        let (stop, stopped) = oneshot::channel::<()>();
+        let driver = tokio::spawn(driver.run_until(async {
+            // A sender that is dropped has asked for the same.
+            stopped.await.ok();
+        }));
+        Ok(SchedulerPart { driver, stop })
+    }
+
+    /// Whether it has ended, which it doesn't by itself.
+    pub fn is_broken(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// Gives its shards up, so that others take them at once, and ends.
+    pub async fn stop(self) {
+        if self.stop.send(()).is_ok() && tokio::time::timeout(STOP_PATIENCE, self.driver).await.is_err() {
+            tracing::warn!("the scheduler didn't stop in time");
+        }
+    }
+}
+
+/// A worker that runs in this process.
+pub struct WorkerPart {
+    pub id: WorkerId,
     worker: JoinHandle<()>,
     drain: watch::Sender<Drain>,
 }
 
-impl Cluster {
-    /// Starts on the stores of a home. The worker is known to the scheduler from its first turn on.
-    pub async fn start(home: &Home, config: ClusterConfig) -> anyhow::Result<Cluster> {
+impl WorkerPart {
+    /// Starts a worker that does the work of all task kinds.
+    pub async fn start(
+        home: &Home,
+        broker: Arc<dyn Broker>,
+        settings: Option<&Settings>,
+        setup: WorkerSetup,
+    ) -> anyhow::Result<WorkerPart> {
         let resources = Resources {
             state: home.state.clone(),
             artifacts: home.artifacts.clone(),
             registry: home.registry.clone(),
-            threads: config.slots as usize,
-            memory_bytes: config.memory_bytes,
+            threads: setup.slots as usize,
+            memory_bytes: setup.memory_bytes,
         };
-        Cluster::start_with(home, config, Arc::new(Executor::new(resources))).await
+        WorkerPart::start_with(home, broker, settings, setup, Arc::new(Executor::new(resources))).await
     }
 
-    /// Starts with another way of doing the work.
-    pub async fn start_with(home: &Home, config: ClusterConfig, execute: Arc<dyn Execute>) -> anyhow::Result<Cluster> {
-        let broker = Arc::new(EmbeddedBroker::new());
+    /// Starts with another way of doing the work. It is known to the scheduler when this returns.
+    pub async fn start_with(
+        home: &Home,
+        broker: Arc<dyn Broker>,
+        settings: Option<&Settings>,
+        setup: WorkerSetup,
+        execute: Arc<dyn Execute>,
+    ) -> anyhow::Result<WorkerPart> {
         let (drain, drained) = watch::channel(Drain::No);
-        let identity = random_bits();
-        let worker_config =
-            WorkerConfig { worker: WorkerId(identity as u64), pools: config.pools, slots: config.slots };
+        let id = WorkerId(random_bits() as u64);
+        let config = WorkerConfig { worker: id, pools: setup.pools, slots: setup.slots };
         let (worker, heartbeat) =
-            Worker::new(worker_config, home.state.clone(), broker.clone(), execute, drained, wall_clock_us);
+            Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
         heartbeat.beat().await;
-        let driver_config = DriverConfig::all_shards((identity >> 64) as u64);
-        let (driver, handle) = Driver::new(home.state.clone(), broker, home.artifacts.clone(), driver_config)
-            .await
-            .context("failed to start the scheduler")?;
-        // Training takes every core for minutes; the heartbeat has a thread that it can't be kept from.
-        std::thread::Builder::new()
-            .name("heartbeat".to_owned())
-            .spawn(move || {
-                if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-                    runtime.block_on(heartbeat.run());
-                }
-            })
-            .context("failed to start a thread")?;
-        Ok(Cluster { handle, driver: tokio::spawn(driver.run()), worker: tokio::spawn(worker.run()), drain })
+        beat_on_its_own_thread(heartbeat, settings.filter(|settings| settings.is_distributed()).cloned())?;
+        Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), drain })
+    }
+
+    /// Whether it has ended, which it doesn't by itself.
+    pub fn is_broken(&self) -> bool {
+        self.worker.is_finished()
+    }
+
+    /// Asks it to end.
+    pub fn drain(&self, how: Drain) {
+        // Fails only when the worker has ended already.
+        self.drain.send(how).ok();
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(&mut self) {
+        if tokio::time::timeout(STOP_PATIENCE, &mut self.worker).await.is_err() {
+            tracing::warn!("a task didn't stop in time");
+        }
+    }
+}
+
+/// Training takes every core for minutes; the heartbeat has a thread that it can't be kept from, and a
+/// connection that a large answer can't hold up.
+fn beat_on_its_own_thread(heartbeat: Heartbeat, servers: Option<Settings>) -> anyhow::Result<()> {
+    let beat = async move {
+        let heartbeat = match servers {
+            None => heartbeat,
+            Some(settings) => heartbeat.with_state(connect_for_ever(&settings).await),
+        };
+        heartbeat.run().await;
+    };
+    std::thread::Builder::new()
+        .name("heartbeat".to_owned())
+        .spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(beat),
+            Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat"),
+        })
+        .context("failed to start a thread")?;
+    Ok(())
+}
+
+async fn connect_for_ever(settings: &Settings) -> Arc<dyn State> {
+    const PAUSE: Duration = Duration::from_millis(200);
+    loop {
+        match connect_state(settings).await {
+            Ok(state) => return state,
+            Err(error) => tracing::warn!(error = &*error, "the heartbeat can't reach the state"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// A scheduler and a worker on the stores of one home, and a broker between them.
+pub struct Cluster {
+    scheduler: SchedulerPart,
+    worker: WorkerPart,
+}
+
+impl Cluster {
+    /// Starts both. The worker is known to the scheduler from its first turn on.
+    pub async fn start(home: &Home, setup: WorkerSetup) -> anyhow::Result<Cluster> {
+        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new());
+        let worker = WorkerPart::start(home, broker.clone(), None, setup).await?;
+        let scheduler = SchedulerPart::start(home, broker).await?;
+        Ok(Cluster { scheduler, worker })
     }
 
     /// Whether one of its parts has ended, which none does by itself.
     pub fn is_broken(&self) -> bool {
-        self.driver.is_finished() || self.worker.is_finished()
+        self.scheduler.is_broken() || self.worker.is_broken()
     }
 
     /// Hands back what runs and stops.
-    pub async fn stop(self, how: Drain) {
-        const PATIENCE: Duration = Duration::from_secs(30);
-        // Fails only when the worker has ended already.
-        let asked = self.drain.send(how).is_ok();
-        if asked && tokio::time::timeout(PATIENCE, self.worker).await.is_err() {
-            tracing::warn!("a task didn't stop in time");
-        }
-        self.driver.abort();
+    pub async fn stop(mut self, how: Drain) {
+        self.worker.drain(how);
+        self.worker.ended().await;
+        self.scheduler.stop().await;
     }
 }
 

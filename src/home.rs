@@ -1,4 +1,4 @@
-//! The folder where state lives, opened to own it or to read beside whoever owns it.
+//! Where state and artifacts live: a folder, opened to own it or to read beside whoever owns it, or servers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -6,14 +6,17 @@ use std::sync::Arc;
 use anyhow::Context;
 use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
+use gristmill_backends::artifacts::s3::{S3Artifacts, S3Options};
 use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
+use gristmill_backends::state::redis::{RedisOptions, RedisState};
 use gristmill_protocol::RunId;
 use gristmill_registry::Registry;
 
 use crate::problem::Problem;
+use crate::settings::{ArtifactStore, Settings};
 
-/// An open home.
+/// Open stores.
 #[derive(Clone)]
 pub struct Home {
     pub state: Arc<dyn State>,
@@ -22,21 +25,34 @@ pub struct Home {
 }
 
 impl Home {
-    /// Owns the home, making it if there is none.
-    pub fn own(folder: &Path, synchronous: Synchronous) -> anyhow::Result<Home> {
-        let state = EmbeddedState::open(folder, synchronous)?;
-        Home::with(Arc::new(state), folder)
+    /// Opens the stores to work on them: owns the folder, making it if there is none, or connects.
+    pub async fn own(settings: &Settings, synchronous: Synchronous) -> anyhow::Result<Home> {
+        let state: Arc<dyn State> = match &settings.state {
+            Some(_) => connect_state(settings).await?,
+            None => Arc::new(EmbeddedState::open(&settings.home, synchronous)?),
+        };
+        Home::with(state, settings).await
     }
 
-    /// Reads the home beside whoever owns it.
-    pub fn read(folder: &Path) -> anyhow::Result<Home> {
-        let state = EmbeddedState::open_reader(folder)?;
-        Home::with(Arc::new(state), folder)
+    /// Owns a folder, whatever the settings say.
+    pub fn own_folder(folder: &Path, synchronous: Synchronous) -> anyhow::Result<Home> {
+        let state = Arc::new(EmbeddedState::open(folder, synchronous)?);
+        let artifacts = open_folder(&folder.join("artifacts"))?;
+        let registry = Registry::new(state.clone(), artifacts.clone());
+        Ok(Home { state, artifacts, registry })
     }
 
-    fn with(state: Arc<dyn State>, folder: &Path) -> anyhow::Result<Home> {
-        let artifacts: Arc<dyn Artifacts> =
-            Arc::new(DirectoryArtifacts::open(&folder.join("artifacts")).context("failed to open the artifact store")?);
+    /// Opens the stores to read, beside whoever works on them.
+    pub async fn read(settings: &Settings) -> anyhow::Result<Home> {
+        let state: Arc<dyn State> = match &settings.state {
+            Some(_) => connect_state(settings).await?,
+            None => Arc::new(EmbeddedState::open_reader(&settings.home)?),
+        };
+        Home::with(state, settings).await
+    }
+
+    async fn with(state: Arc<dyn State>, settings: &Settings) -> anyhow::Result<Home> {
+        let artifacts = open_artifacts(settings).await?;
         let registry = Registry::new(state.clone(), artifacts.clone());
         Ok(Home { state, artifacts, registry })
     }
@@ -68,4 +84,28 @@ impl Home {
             }
         }
     }
+}
+
+/// Connects to the state that the settings name. Whoever must not share connections connects once more.
+pub async fn connect_state(settings: &Settings) -> anyhow::Result<Arc<dyn State>> {
+    let url = settings.state.as_deref().context("no state is set")?;
+    let options = RedisOptions { allow_unsafe: settings.allow_unsafe_state, ..RedisOptions::default() };
+    let state = RedisState::connect(url, options).await.context("failed to connect to the state")?;
+    Ok(Arc::new(state))
+}
+
+/// Opens the artifact store that the settings name.
+pub async fn open_artifacts(settings: &Settings) -> anyhow::Result<Arc<dyn Artifacts>> {
+    match &settings.artifacts {
+        None => open_folder(&settings.home.join("artifacts")),
+        Some(ArtifactStore::Folder(folder)) => open_folder(folder),
+        Some(ArtifactStore::S3(url)) => {
+            let store = S3Artifacts::connect(url, S3Options::default()).await;
+            Ok(Arc::new(store.context("failed to open the artifact store")?))
+        }
+    }
+}
+
+fn open_folder(folder: &Path) -> anyhow::Result<Arc<dyn Artifacts>> {
+    Ok(Arc::new(DirectoryArtifacts::open(folder).context("failed to open the artifact store")?))
 }

@@ -3,9 +3,15 @@
 //! ```text
 //! cli.rs       the commands and their options
 //! problem.rs   what a person is told when something goes wrong, and exit codes
-//! home.rs      the folder where state lives
-//! cluster.rs   scheduler, worker and stores in this process
+//! settings.rs  where the parts live: options, environment, gristmill.toml
+//! home.rs      the stores: a folder, or servers
+//! cluster.rs   a scheduler and a worker in this process
+//! serve.rs     scheduler, worker, up: processes that run until they are told to end
 //! run.rs       run, resume: start, watch, sum up
+//! submission.rs  what is submitted; submit, watch, wait
+//! files.rs     a caller's files, where workers don't see them
+//! follow.rs    a run's progress, from its journal
+//! doctor.rs    are the servers there and fit?
 //! progress.rs  a line a step, redrawn on a terminal
 //! change.rs    cancel, promote, rollback
 //! init.rs      a first pipeline for a table
@@ -27,7 +33,10 @@ mod change;
 mod check;
 mod cli;
 mod cluster;
+mod doctor;
 mod explain;
+mod files;
+mod follow;
 mod home;
 mod init;
 mod models;
@@ -36,7 +45,10 @@ mod progress;
 mod read;
 mod report;
 mod run;
+mod serve;
+mod settings;
 mod show;
+mod submission;
 mod text;
 mod trace;
 
@@ -50,6 +62,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 use crate::problem::Exit;
+use crate::settings::Settings;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -71,24 +84,31 @@ fn main() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
-    let home = cli.home;
+    let settings = &Settings::load(&cli.settings)?;
     match cli.command {
         Command::Init(args) => init::init(args),
         Command::Check(args) => check::check(args),
         Command::Schema => check::schema(),
-        Command::Run(args) => run::run(&home, args).await,
-        Command::Resume(args) => run::resume(&home, args).await,
-        Command::Cancel(args) => change::cancel(&home, args).await,
-        Command::Promote(args) => change::promote(&home, args).await,
-        Command::Rollback(args) => change::rollback(&home, args).await,
+        Command::Run(args) => run::run(settings, args).await,
+        Command::Submit(args) => submission::submit(settings, args).await,
+        Command::Watch(args) => submission::watch(settings, args).await,
+        Command::Wait(args) => submission::wait(settings, args).await,
+        Command::Scheduler(args) => serve::scheduler(settings, args).await,
+        Command::Worker(args) => serve::worker(settings, args).await,
+        Command::Up(args) => serve::up(settings, args).await,
+        Command::Doctor(args) => doctor::doctor(settings, args).await,
+        Command::Resume(args) => run::resume(settings, args).await,
+        Command::Cancel(args) => change::cancel(settings, args).await,
+        Command::Promote(args) => change::promote(settings, args).await,
+        Command::Rollback(args) => change::rollback(settings, args).await,
         Command::Bench(args) => bench::bench(args).await,
-        Command::Runs(args) => read::runs(&home, args).await,
-        Command::Show(args) => read::show(&home, args).await,
-        Command::Explain(args) => read::explain(&home, args).await,
-        Command::Trace(args) => read::trace(&home, args).await,
-        Command::Report(args) => read::report(&home, args).await,
-        Command::Models(args) => read::models(&home, args).await,
-        Command::Model(args) => read::model(&home, args).await,
-        Command::Artifacts(args) => read::artifacts(&home, args).await,
+        Command::Runs(args) => read::runs(settings, args).await,
+        Command::Show(args) => read::show(settings, args).await,
+        Command::Explain(args) => read::explain(settings, args).await,
+        Command::Trace(args) => read::trace(settings, args).await,
+        Command::Report(args) => read::report(settings, args).await,
+        Command::Models(args) => read::models(settings, args).await,
+        Command::Model(args) => read::model(settings, args).await,
+        Command::Artifacts(args) => read::artifacts(settings, args).await,
     }
 }

@@ -1,8 +1,6 @@
 //! The reading commands: they open the home beside whoever owns it, and print.
 
 use std::io::IsTerminal;
-use std::path::Path;
-
 use anyhow::Context;
 use gristmill_protocol::Timestamp;
 use gristmill_scheduler::history::History;
@@ -11,6 +9,7 @@ use serde_json::Value;
 use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, ReportArgs, RunRef, RunsArgs};
 use crate::home::Home;
 use crate::problem::Exit;
+use crate::settings::Settings;
 use crate::{
     artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_,
 };
@@ -37,8 +36,8 @@ pub async fn print_end(home: &Home, history: &History, json: bool) -> anyhow::Re
 }
 
 /// `gristmill runs`.
-pub async fn runs(home_folder: &Path, args: RunsArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(home_folder)?;
+pub async fn runs(settings: &Settings, args: RunsArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
     let records = home.state.runs(None, args.limit).await?;
     if args.json {
         print_json(&showing::runs_json(&records))?;
@@ -49,8 +48,8 @@ pub async fn runs(home_folder: &Path, args: RunsArgs) -> anyhow::Result<Exit> {
 }
 
 /// `gristmill show`.
-pub async fn show(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
-    let (_, history, now) = open(home_folder, args.run.as_deref()).await?;
+pub async fn show(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> {
+    let (_, history, now) = open(settings, args.run.as_deref()).await?;
     if args.json {
         print_json(&showing::summary_json(&history, now))?;
     } else {
@@ -60,8 +59,8 @@ pub async fn show(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
 }
 
 /// `gristmill explain`.
-pub async fn explain(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
-    let home = Home::read(home_folder)?;
+pub async fn explain(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
     let run = home.find_run(args.run.as_deref()).await?;
     let now = home.state.clock().await?.now;
     // Only the process that owns the home knows its workers; the journal says the rest.
@@ -75,8 +74,8 @@ pub async fn explain(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
 }
 
 /// `gristmill trace`.
-pub async fn trace(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
-    let (_, history, now) = open(home_folder, args.run.as_deref()).await?;
+pub async fn trace(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> {
+    let (_, history, now) = open(settings, args.run.as_deref()).await?;
     if args.json {
         print_json(&tracing_::trace_json(&history, now))?;
     } else {
@@ -86,16 +85,16 @@ pub async fn trace(home_folder: &Path, args: RunRef) -> anyhow::Result<Exit> {
 }
 
 /// `gristmill report`.
-pub async fn report(home_folder: &Path, args: ReportArgs) -> anyhow::Result<Exit> {
-    let (home, history, _) = open(home_folder, args.run.as_deref()).await?;
+pub async fn report(settings: &Settings, args: ReportArgs) -> anyhow::Result<Exit> {
+    let (home, history, _) = open(settings, args.run.as_deref()).await?;
     let bytes = reporting::write(&history, &*home.artifacts, &args.output).await?;
     println!("{} tells of {}: {}", args.output.display(), history.run, crate::text::bytes(bytes));
     Ok(Exit::Success)
 }
 
 /// `gristmill models`.
-pub async fn models(home_folder: &Path, args: JsonArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(home_folder)?;
+pub async fn models(settings: &Settings, args: JsonArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
     let all = model_texts::all(&home.registry).await?;
     if args.json {
         print_json(&model_texts::models_json(&all))?;
@@ -106,8 +105,8 @@ pub async fn models(home_folder: &Path, args: JsonArgs) -> anyhow::Result<Exit> 
 }
 
 /// `gristmill model`.
-pub async fn model(home_folder: &Path, args: ModelArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(home_folder)?;
+pub async fn model(settings: &Settings, args: ModelArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
     let model = home.registry.model(&args.name).await?;
     if args.json {
         print_json(&model_texts::model_json(&model))?;
@@ -118,8 +117,8 @@ pub async fn model(home_folder: &Path, args: ModelArgs) -> anyhow::Result<Exit> 
 }
 
 /// `gristmill artifacts`.
-pub async fn artifacts(home_folder: &Path, args: ArtifactsArgs) -> anyhow::Result<Exit> {
-    let home = Home::read(home_folder)?;
+pub async fn artifacts(settings: &Settings, args: ArtifactsArgs) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
     let Some(text) = &args.digest else {
         let (listed, more) = artifacts::list(&*home.artifacts, args.limit).await?;
         if args.json {
@@ -145,8 +144,8 @@ pub async fn artifacts(home_folder: &Path, args: ArtifactsArgs) -> anyhow::Resul
 }
 
 /// The home, the run's history and the time.
-async fn open(home_folder: &Path, run: Option<&str>) -> anyhow::Result<(Home, History, Timestamp)> {
-    let home = Home::read(home_folder)?;
+async fn open(settings: &Settings, run: Option<&str>) -> anyhow::Result<(Home, History, Timestamp)> {
+    let home = Home::read(settings).await?;
     let run = home.find_run(run).await?;
     let history = History::read(&*home.state, run).await?;
     let now = home.state.clock().await?.now;

@@ -12,6 +12,7 @@ pub mod output;
 pub mod payload;
 pub mod pipeline;
 pub mod plan;
+pub mod submission;
 pub mod time;
 pub mod twins;
 pub mod wire;

@@ -36,8 +36,16 @@ pub enum Output {
     Evaluation { evaluation: Digest, model: Digest, metrics: BTreeMap<String, f64> },
     /// Register.
     Version { name: String, version: u64, model: Digest, alias: Option<String> },
-    /// Score: the file and what it held when it was written.
-    Scores { path: String, rows: u64, bytes: u64, modified_ms: u64 },
+    /// Score: the file and what it held when it was written; or, where the caller's disk isn't the worker's,
+    /// the artifact to put there.
+    Scores {
+        path: String,
+        rows: u64,
+        bytes: u64,
+        modified_ms: u64,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        artifact: Option<Digest>,
+    },
     /// No-op.
     Nothing,
 }
@@ -70,7 +78,8 @@ impl Output {
             Output::Parts { parts } => parts.values().map(|dataset| dataset.manifest).collect(),
             Output::Model { model, .. } | Output::Version { model, .. } => vec![*model],
             Output::Evaluation { evaluation, model, .. } => vec![*evaluation, *model],
-            Output::Scores { .. } | Output::Nothing => Vec::new(),
+            Output::Scores { artifact, .. } => artifact.iter().copied().collect(),
+            Output::Nothing => Vec::new(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
+use crate::Digest;
 use crate::pipeline::{Need, Pipeline, Step, Task};
 use crate::plan::{NamedLimit, Plan, PlanNeed, PlanStep};
 use crate::wire;
@@ -35,10 +36,47 @@ pub struct StepPayload {
     pub cache: bool,
     /// The names under which the pipeline registers models, by the step that trains them.
     pub registers: BTreeMap<String, String>,
+    /// Where source files are read and outputs are written.
+    #[serde(default)]
+    pub files: Files,
+}
+
+/// Where the files are that a pipeline names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Files {
+    /// On a disk that the worker sees as the caller does.
+    #[default]
+    Here,
+    /// Among the artifacts: the caller's disk is another machine's. Sources were uploaded before the run was
+    /// submitted; outputs become artifacts that the caller fetches.
+    Uploaded {
+        /// The list of the step's source files (MessagePack, [`UploadedFile`]), for a step that reads some.
+        sources: Option<Digest>,
+    },
+}
+
+/// A source file that was uploaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UploadedFile {
+    /// Its path where the run was submitted.
+    pub path: String,
+    pub digest: Digest,
+    pub bytes: u64,
 }
 
 /// The plan of a pipeline whose relative paths start from these folders.
 pub fn plan_of(pipeline: &Pipeline, folder: &str, work_folder: &str) -> Plan {
+    plan_with(pipeline, folder, work_folder, |_| Files::Here)
+}
+
+/// The same, for a pipeline whose files are where `files` says for each step.
+pub fn plan_with(
+    pipeline: &Pipeline,
+    folder: &str,
+    work_folder: &str,
+    files: impl Fn(&Step) -> Files,
+) -> Plan {
     let limits: Vec<NamedLimit> =
         pipeline.limits.iter().map(|(name, max)| NamedLimit { name: name.clone(), max: *max }).collect();
     let registers = registers_of(pipeline);
@@ -50,6 +88,7 @@ pub fn plan_of(pipeline: &Pipeline, folder: &str, work_folder: &str) -> Plan {
             work_folder: work_folder.to_owned(),
             cache: step.cache,
             registers: registers.clone(),
+            files: files(step),
         }));
         plan_step(pipeline, step, &limits, ByteBuf::from(wire::encode(&payload)))
     });

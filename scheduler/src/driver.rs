@@ -171,12 +171,19 @@ impl Driver {
     }
 
     /// Drives until dropped. What is in flight then has an unknown outcome, which the next owner finds out.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        self.run_until(std::future::pending()).await;
+    }
+
+    /// Drives until `stop` is done, then gives the shards up, so that another owner takes them at once.
+    pub async fn run_until(mut self, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
         loop {
             self.begin_work();
             let deadline = self.next_wake();
             tokio::select! {
                 biased;
+                () = &mut stop => break,
                 done = self.work.next() => self.finished(done).await,
                 Some(question) = self.questions.recv() => self.answer(question),
                 () = tokio::time::sleep_until(deadline) => {
@@ -185,6 +192,16 @@ impl Driver {
                         self.turn([Event::Tick]);
                     }
                 }
+            }
+        }
+        let state = &self.state;
+        let give_up = self.shards.values().map(|owned| async move {
+            (owned.shard, in_time("give a shard up", state.disown(owned.shard, owned.token)).await)
+        });
+        for (shard, result) in join_all(give_up).await {
+            if let Err(error) = result {
+                // Its lease runs out by itself.
+                debug!(%shard, error = &error as &dyn std::error::Error, "a shard isn't given up");
             }
         }
     }

@@ -66,7 +66,7 @@ fn document_key(key: Digest) -> String {
 
 fn exists(context: &TaskContext<'_>, output: &Output) -> bool {
     let has = |digest: Digest| matches!(context.wait(context.resources.artifacts.size(digest)), Ok(Some(_)));
-    if let Output::Scores { path, bytes, modified_ms, .. } = output {
+    if let Output::Scores { path, bytes, modified_ms, artifact: None, .. } = output {
         return crate::tasks::score::file_facts(std::path::Path::new(path)) == Some((*bytes, *modified_ms));
     }
     let manifests = match output {

@@ -3,6 +3,8 @@
 //! Tasks are plain blocking code on threads of their own; the stores are asynchronous. A context lets the
 //! one call the other.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,6 +21,7 @@ use gristmill_registry::Registry;
 use gristmill_worker_runtime::TaskControl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
 use crate::failure::IntoFailure;
@@ -138,6 +141,25 @@ impl TaskContext<'_> {
         let size = size.ok_or_else(|| IntoFailure::into_failure(ArtifactError::Missing { digest }))?;
         let (artifacts, handle) = (self.resources.artifacts.clone(), self.handle.clone());
         Ok(Arc::new(RemoteBlob { artifacts, handle, digest, size }))
+    }
+
+    /// Writes an artifact into a new file, piece by piece, and checks it against its digest.
+    pub(crate) fn save(&self, digest: Digest, path: &Path) -> Result<(), Failure> {
+        const PIECE_BYTES: u64 = 8 << 20;
+        let failed = |error: std::io::Error| crate::failure::io(&error, format!("failed to write `{}`", path.display()));
+        let size = self.wait(self.resources.artifacts.size(digest)).map_err(IntoFailure::into_failure)?;
+        let size = size.ok_or_else(|| IntoFailure::into_failure(ArtifactError::Missing { digest }))?;
+        let mut file = File::create_new(path).map_err(failed)?;
+        let (mut offset, mut sha) = (0, Sha256::new());
+        while offset < size {
+            let piece = self.resources.artifacts.range(digest, offset, PIECE_BYTES.min(size - offset));
+            let piece = self.wait(piece).map_err(IntoFailure::into_failure)?;
+            sha.update(&piece);
+            file.write_all(&piece).map_err(failed)?;
+            offset += piece.len() as u64;
+        }
+        let found = Digest::from_bytes(sha.finalize().into());
+        if found == digest { Ok(()) } else { Err(IntoFailure::into_failure(ArtifactError::Corrupt { digest, found })) }
     }
 
     /// A folder that is removed with all in it when it is dropped.

@@ -7,7 +7,6 @@
 //! field, unless that field spans lines: then the quote is taken for one that was never closed.
 
 use std::collections::HashMap;
-use std::path::Path;
 
 use super::cells::{Nulls, Rows};
 use super::input::{Input, RECORD_BYTES_MAX};
@@ -268,8 +267,9 @@ impl Records {
 /// Opens a file and reads its header: the records after it, and the names of the columns.
 ///
 /// A column without a name is called by its place, `column_1` for the first.
-pub fn open(path: &Path, delimiter: u8) -> Result<(Records, Vec<String>), IngestError> {
-    let input = Input::open(path).map_err(|source| IngestError::Read { path: path.to_owned(), source })?;
+pub fn open(file: &SourceFile, delimiter: u8) -> Result<(Records, Vec<String>), IngestError> {
+    let path = &file.path;
+    let input = Input::open(file.to_open()).map_err(|source| IngestError::Read { path: path.to_owned(), source })?;
     let mut records = Records::new(input, delimiter);
     let unreadable = |reason: String| IngestError::Header { path: path.to_owned(), reason };
     match records.next() {
@@ -309,7 +309,7 @@ pub fn read(
     quarantine: &mut Quarantine,
     take: &mut Take,
 ) -> Result<(), IngestError> {
-    let (mut records, names) = open(&file.path, options.delimiter_of(file))?;
+    let (mut records, names) = open(file, options.delimiter_of(file))?;
     let at: HashMap<&str, usize> = names.iter().enumerate().map(|(index, name)| (name.as_str(), index)).collect();
     let mut sources = Vec::with_capacity(schema.columns.len());
     for column in schema.names() {

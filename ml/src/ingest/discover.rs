@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use gristmill_protocol::Digest;
 use gristmill_protocol::pipeline::steps::Format;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,30 @@ pub struct SourceFile {
     pub format: Format,
     /// Whether the name says that tabs part the fields.
     pub tabs: bool,
+    /// The artifact with its bytes, when they aren't on this disk under `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Digest>,
+    /// Where the artifact's bytes were put, by whoever is about to read them.
+    #[serde(skip)]
+    pub local: Option<PathBuf>,
+}
+
+impl SourceFile {
+    /// A file that was uploaded from `path`.
+    pub fn uploaded(
+        path: PathBuf,
+        size: u64,
+        artifact: Digest,
+        format: Option<Format>,
+    ) -> Result<SourceFile, IngestError> {
+        let (format, tabs) = format_of(&path, format)?;
+        Ok(SourceFile { path, size, format, tabs, artifact: Some(artifact), local: None })
+    }
+
+    /// The file to open: `path` is what people are told.
+    pub fn to_open(&self) -> &Path {
+        self.local.as_deref().unwrap_or(&self.path)
+    }
 }
 
 /// The files that the patterns mean: files, folders (their files, not those of folders in them) and globs, relative
@@ -45,15 +70,21 @@ pub fn discover(patterns: &[String], base: &Path, format: Option<Format>) -> Res
 }
 
 fn describe(path: PathBuf, format: Option<Format>) -> Result<SourceFile, IngestError> {
-    let (by_name, tabs) = match ending(&path) {
+    let (format, tabs) = format_of(&path, format)?;
+    match fs::metadata(&path) {
+        Ok(metadata) => Ok(SourceFile { size: metadata.len(), path, format, tabs, artifact: None, local: None }),
+        Err(source) => Err(IngestError::Read { path, source }),
+    }
+}
+
+/// The format that is stated, else that of the name; and whether tabs part the fields.
+fn format_of(path: &Path, stated: Option<Format>) -> Result<(Format, bool), IngestError> {
+    let (by_name, tabs) = match ending(path) {
         Some((format, tabs)) => (Some(format), tabs),
         None => (None, false),
     };
-    let Some(format) = format.or(by_name) else { return Err(IngestError::UnknownEnding { path }) };
-    match fs::metadata(&path) {
-        Ok(metadata) => Ok(SourceFile { size: metadata.len(), path, format, tabs }),
-        Err(source) => Err(IngestError::Read { path, source }),
-    }
+    let format = stated.or(by_name).ok_or_else(|| IngestError::UnknownEnding { path: path.to_owned() })?;
+    Ok((format, tabs))
 }
 
 /// The format that a name's ending stands for, and whether tabs part the fields.

@@ -1,7 +1,6 @@
 //! Settles the one schema of a source from a sample of each of its files.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 
 use gristmill_protocol::pipeline::steps::{ColumnType, Format, Ingest};
 use rayon::prelude::*;
@@ -129,13 +128,13 @@ fn same_columns(
 fn sample(file: &SourceFile, options: &ReadOptions, rows: usize) -> Result<Sample, IngestError> {
     match file.format {
         Format::Csv => sample_csv(file, options, rows),
-        Format::Ndjson => sample_ndjson(&file.path, rows),
-        Format::Parquet => sample_parquet(&file.path),
+        Format::Ndjson => sample_ndjson(file, rows),
+        Format::Parquet => sample_parquet(file),
     }
 }
 
 fn sample_csv(file: &SourceFile, options: &ReadOptions, rows: usize) -> Result<Sample, IngestError> {
-    let (mut records, names) = csv::open(&file.path, options.delimiter_of(file))?;
+    let (mut records, names) = csv::open(file, options.delimiter_of(file))?;
     if let ([header], None) = (&names[..], options.delimiter)
         && let Some(delimiter) = [';', '\t', '|'].into_iter().find(|delimiter| header.contains(*delimiter))
     {
@@ -167,8 +166,8 @@ fn sample_csv(file: &SourceFile, options: &ReadOptions, rows: usize) -> Result<S
     Ok(Sample { columns: names.into_iter().zip(kinds).collect(), complete: true, unfit: BTreeMap::new() })
 }
 
-fn sample_ndjson(path: &Path, rows: usize) -> Result<Sample, IngestError> {
-    let mut lines = ndjson::open(path)?;
+fn sample_ndjson(file: &SourceFile, rows: usize) -> Result<Sample, IngestError> {
+    let mut lines = ndjson::open(file)?;
     let mut sample = Sample { columns: Vec::new(), complete: false, unfit: BTreeMap::new() };
     let mut at: HashMap<String, usize> = HashMap::new();
     let (mut seen, mut bad, mut bytes) = (0, 0, 0);
@@ -212,13 +211,13 @@ fn sample_ndjson(path: &Path, rows: usize) -> Result<Sample, IngestError> {
         }
     }
     if seen == 0 && bad > 0 {
-        return Err(IngestError::NoObjects { path: path.to_owned() });
+        return Err(IngestError::NoObjects { path: file.path.clone() });
     }
     Ok(sample)
 }
 
-fn sample_parquet(path: &Path) -> Result<Sample, IngestError> {
-    let schema = super::parquet_schema(path)?;
+fn sample_parquet(file: &SourceFile) -> Result<Sample, IngestError> {
+    let schema = super::parquet_schema(file)?;
     let mut sample = Sample { columns: Vec::new(), complete: true, unfit: BTreeMap::new() };
     for field in schema.fields() {
         let kind = crate::table::kind_of(field.data_type());

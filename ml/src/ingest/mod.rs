@@ -191,7 +191,7 @@ fn read_parquet(file: &SourceFile, schema: &TableSchema, take: &mut Take) -> Res
     let reading = |source| IngestError::Parquet { path: file.path.clone(), source };
     let names: Vec<&str> = schema.names().collect();
     let arrow_schema = schema.to_arrow();
-    for batch in open_parquet(&file.path, Some(&names))? {
+    for batch in open_parquet(file, Some(&names))? {
         let batch = table::coerce(&batch.map_err(reading)?, &arrow_schema)
             .map_err(|source| IngestError::Schema { path: file.path.clone(), source })?;
         take(batch)?;
@@ -199,16 +199,22 @@ fn read_parquet(file: &SourceFile, schema: &TableSchema, take: &mut Take) -> Res
     Ok(())
 }
 
-fn open_parquet(path: &Path, columns: Option<&[&str]>) -> Result<PartitionReader, IngestError> {
-    let blob = FileBlob::open(path).map_err(|source| IngestError::Read { path: path.to_owned(), source })?;
-    PartitionReader::open(Arc::new(blob), columns)
-        .map_err(|source| IngestError::Parquet { path: path.to_owned(), source })
+fn open_parquet(file: &SourceFile, columns: Option<&[&str]>) -> Result<PartitionReader, IngestError> {
+    PartitionReader::open(parquet_blob(file)?, columns)
+        .map_err(|source| IngestError::Parquet { path: file.path.clone(), source })
 }
 
 /// The schema that a Parquet file states.
-fn parquet_schema(path: &Path) -> Result<SchemaRef, IngestError> {
-    let blob = FileBlob::open(path).map_err(|source| IngestError::Read { path: path.to_owned(), source })?;
-    partition::arrow_schema(Arc::new(blob)).map_err(|source| IngestError::Parquet { path: path.to_owned(), source })
+fn parquet_schema(file: &SourceFile) -> Result<SchemaRef, IngestError> {
+    partition::arrow_schema(parquet_blob(file)?)
+        .map_err(|source| IngestError::Parquet { path: file.path.clone(), source })
+}
+
+fn parquet_blob(file: &SourceFile) -> Result<Arc<FileBlob>, IngestError> {
+    match FileBlob::open(file.to_open()) {
+        Ok(blob) => Ok(Arc::new(blob)),
+        Err(source) => Err(IngestError::Read { path: file.path.clone(), source }),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
@@ -12,8 +11,9 @@ use super::quarantine::Quarantine;
 use super::{IngestError, SourceFile, Take};
 use crate::table::TableSchema;
 
-pub fn open(path: &Path) -> Result<Lines, IngestError> {
-    let input = Input::open(path).map_err(|source| IngestError::Read { path: path.to_owned(), source })?;
+pub fn open(file: &SourceFile) -> Result<Lines, IngestError> {
+    let input =
+        Input::open(file.to_open()).map_err(|source| IngestError::Read { path: file.path.clone(), source })?;
     Ok(Lines::new(input))
 }
 
@@ -24,7 +24,7 @@ pub fn read(
     quarantine: &mut Quarantine,
     take: &mut Take,
 ) -> Result<(), IngestError> {
-    let mut lines = open(&file.path)?;
+    let mut lines = open(file)?;
     let columns: HashMap<&str, usize> = schema.names().enumerate().map(|(index, name)| (name, index)).collect();
     let mut rows = Rows::new(schema);
     let assembled = |source| IngestError::Schema { path: file.path.clone(), source };

@@ -24,6 +24,12 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
+    /// The same heartbeat over a connection of its own, which other calls can't hold up.
+    #[must_use]
+    pub fn with_state(self, state: Arc<dyn State>) -> Heartbeat {
+        Heartbeat { state, ..self }
+    }
+
     /// Beats once; true when the store answered.
     pub async fn beat(&self) -> bool {
         let renewal = Renewal {

@@ -1,6 +1,6 @@
 //! Files into a dataset: one child a file, joined in the order of the files.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use gristmill_ml::ingest::{self, FileReport, Quarantine, ReadOptions, SourceFile};
@@ -9,8 +9,9 @@ use gristmill_ml::profile::Profiler;
 use gristmill_ml::table::TableSchema;
 use gristmill_protocol::message::InputValue;
 use gristmill_protocol::output::{Output, Quarantined};
+use gristmill_protocol::payload::{Files, StepPayload, UploadedFile};
 use gristmill_protocol::pipeline::steps::{BadLines, Ingest};
-use gristmill_protocol::{Digest, ErrorCode, Failure};
+use gristmill_protocol::{Digest, ErrorCode, Failure, wire};
 use gristmill_worker_runtime::Item;
 use serde::{Deserialize, Serialize};
 
@@ -44,9 +45,13 @@ struct Read {
 }
 
 /// The names, sizes and times of the files, which tell whether they are the same as before.
-pub(crate) fn world(ingest: &Ingest, folder: &str) -> Result<String, Failure> {
+pub(crate) fn world(context: &TaskContext<'_>, ingest: &Ingest, payload: &StepPayload) -> Result<String, Failure> {
     let mut text = String::new();
-    for file in discover(ingest, folder)? {
+    for file in discover(context, ingest, payload)? {
+        if let Some(artifact) = file.artifact {
+            text += &format!("{}\0{artifact}\n", file.path.display());
+            continue;
+        }
         let modified = std::fs::metadata(&file.path).and_then(|metadata| metadata.modified()).ok();
         let modified = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         text += &format!("{}\0{}\0{}\n", file.path.display(), file.size, modified.as_nanos());
@@ -54,18 +59,48 @@ pub(crate) fn world(ingest: &Ingest, folder: &str) -> Result<String, Failure> {
     Ok(text)
 }
 
-fn discover(step: &Ingest, folder: &str) -> Result<Vec<SourceFile>, Failure> {
-    ingest::discover(&step.source.to_vec(), Path::new(folder), step.format).map_err(IntoFailure::into_failure)
+fn discover(context: &TaskContext<'_>, step: &Ingest, payload: &StepPayload) -> Result<Vec<SourceFile>, Failure> {
+    let found = match &payload.files {
+        Files::Here => ingest::discover(&step.source.to_vec(), Path::new(&payload.folder), step.format),
+        Files::Uploaded { sources } => {
+            let list = sources.ok_or_else(|| super::internal("the sources of a step weren't uploaded"))?;
+            let list: Vec<UploadedFile> =
+                wire::decode("a list of uploaded files", &context.get(list)?).map_err(IntoFailure::into_failure)?;
+            let source = |file: &UploadedFile| {
+                SourceFile::uploaded(PathBuf::from(&file.path), file.bytes, file.digest, step.format)
+            };
+            list.iter().map(source).collect()
+        }
+    };
+    found.map_err(IntoFailure::into_failure)
+}
+
+/// Brings the bytes of an uploaded file to this disk, if it is one.
+fn fetch(context: &TaskContext<'_>, file: &mut SourceFile, folder: &Path) -> Result<(), Failure> {
+    let Some(artifact) = file.artifact else { return Ok(()) };
+    file.local = match context.resources.artifacts.local_path(artifact) {
+        Some(path) => Some(path),
+        None => {
+            let path = folder.join(format!("source-{}", artifact.hex()));
+            context.save(artifact, &path)?;
+            Some(path)
+        }
+    };
+    Ok(())
 }
 
 /// Finds the files and what their columns are.
 pub(crate) fn plan(
     context: &TaskContext<'_>,
     step: &Ingest,
-    folder: &str,
+    payload: &StepPayload,
     cache_key: Option<Digest>,
 ) -> Result<TaskEnd, Failure> {
-    let files = discover(step, folder)?;
+    let mut files = discover(context, step, payload)?;
+    let scratch = context.scratch()?;
+    for file in &mut files {
+        fetch(context, file, scratch.path())?;
+    }
     let schema = ingest::infer(&files, step).map_err(IntoFailure::into_failure)?;
     let options = ReadOptions::of(step).map_err(IntoFailure::into_failure)?;
     let join = Join {
@@ -78,8 +113,9 @@ pub(crate) fn plan(
 
 /// Reads one file into partitions.
 pub(crate) fn read(context: &TaskContext<'_>, read: &ReadFile, item: Option<&Item>) -> Result<TaskEnd, Failure> {
-    let file: SourceFile = fanout::item(context, item)?;
+    let mut file: SourceFile = fanout::item(context, item)?;
     let scratch = context.scratch()?;
+    fetch(context, &mut file, scratch.path())?;
     let mut partitions = Vec::new();
     let mut failure = None;
     let result = {

@@ -65,7 +65,7 @@ pub(crate) fn world(context: &TaskContext<'_>, payload: &StepPayload) -> Result<
         return Ok(None);
     }
     match &payload.task {
-        Task::Ingest(ingest) => ingest::world(ingest, &payload.folder).map(Some),
+        Task::Ingest(ingest) => ingest::world(context, ingest, payload).map(Some),
         Task::Validate(validate) => validate::world(context, validate, payload).map(Some),
         Task::Score(score) => score::world(context, score, &payload.work_folder).map(Some),
         Task::Transform(_) | Task::Expect(_) | Task::Split(_) | Task::Train(_) => Ok(Some(String::new())),
@@ -81,14 +81,14 @@ pub(crate) fn step(
     cache_key: Option<Digest>,
 ) -> Result<TaskEnd, Failure> {
     match &payload.task {
-        Task::Ingest(ingest) => ingest::plan(context, ingest, &payload.folder, cache_key),
+        Task::Ingest(ingest) => ingest::plan(context, ingest, payload, cache_key),
         Task::Transform(transform) => transform::plan(context, transform, payload, cache_key),
         Task::Expect(expect) => expect::plan(context, expect, cache_key),
         Task::Split(split) => split::split(context, split),
         Task::Train(train) => train::train(context, train),
         Task::Validate(validate) => validate::validate(context, validate, payload),
         Task::Register(register) => register::register(context, register),
-        Task::Score(score) => score::score(context, score, &payload.work_folder),
+        Task::Score(score) => score::score(context, score, payload),
         Task::Noop(noop) => noop::plan(context, noop, cache_key),
     }
 }

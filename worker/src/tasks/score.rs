@@ -13,6 +13,7 @@ use gristmill_ml::model::Model;
 use gristmill_ml::partition::{PartitionReader, PartitionWriter};
 use gristmill_ml::table::TableSchema;
 use gristmill_protocol::output::Output;
+use gristmill_protocol::payload::{Files, StepPayload};
 use gristmill_protocol::pipeline::steps::Score;
 use gristmill_protocol::{Digest, ErrorCode, Failure};
 
@@ -46,16 +47,24 @@ fn model_digest(context: &TaskContext<'_>, score: &Score) -> Result<Digest, Fail
 }
 
 /// Scores all rows in their order.
-pub(crate) fn score(context: &TaskContext<'_>, score: &Score, work_folder: &str) -> Result<TaskEnd, Failure> {
+pub(crate) fn score(context: &TaskContext<'_>, score: &Score, payload: &StepPayload) -> Result<TaskEnd, Failure> {
     let model = load(context, model_digest(context, score)?)?;
     let manifest = load_manifest(context, context.dataset(&score.input)?.manifest)?;
     let keep: Vec<String> = match &score.keep {
         Some(keep) => keep.clone(),
         None => manifest.schema.names().map(str::to_owned).collect(),
     };
-    let path = resolve(work_folder, &score.output);
+    let path = resolve(&payload.work_folder, &score.output);
+    let scratch = match payload.files {
+        Files::Here => None,
+        // The file is somebody else's to put there; here it is on its way into the artifact store.
+        Files::Uploaded { .. } => Some(context.scratch()?),
+    };
     let attempted = |verb: &str, path: &Path| format!("failed to {verb} `{}`", path.display());
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = match &scratch {
+        Some(scratch) => scratch.path(),
+        None => path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")),
+    };
     std::fs::create_dir_all(folder).map_err(|error| io(&error, attempted("make folder", folder)))?;
     let aside = tempfile::Builder::new()
         .prefix(".scores-")
@@ -67,11 +76,16 @@ pub(crate) fn score(context: &TaskContext<'_>, score: &Score, work_folder: &str)
         return Ok(TaskEnd::Stopped);
     };
     aside.as_file().sync_all().map_err(|error| io(&error, attempted("write", &path)))?;
+    if scratch.is_some() {
+        let (artifact, bytes) = context.put_file(aside.path())?;
+        let path = path.display().to_string();
+        return Ok(TaskEnd::Made(Output::Scores { path, rows, bytes, modified_ms: 0, artifact: Some(artifact) }));
+    }
     // Temporary files are private; the result is as any file that the user makes.
     make_readable(aside.as_file()).map_err(|error| io(&error, attempted("write", &path)))?;
     aside.persist(&path).map_err(|error| io(&error.error, attempted("write", &path)))?;
     let (bytes, modified_ms) = file_facts(&path).unwrap_or_default();
-    Ok(TaskEnd::Made(Output::Scores { path: path.display().to_string(), rows, bytes, modified_ms }))
+    Ok(TaskEnd::Made(Output::Scores { path: path.display().to_string(), rows, bytes, modified_ms, artifact: None }))
 }
 
 fn make_readable(file: &File) -> std::io::Result<()> {

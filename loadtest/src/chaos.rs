@@ -1,0 +1,318 @@
+//! Chaos: a mixed load, and everything that can be killed is. Then the checker counts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use gristmill_backends::state::State;
+use gristmill_protocol::{RunId, Timestamp};
+use serde_json::{Value, json};
+
+use crate::check::{self, Verdict, most_at_once};
+use crate::cluster::{Process, Program, Server};
+use crate::load::{self, Dice, facts, submit_under, wall_clock};
+
+/// The capacity of the load's named limit.
+const LIMIT: usize = 2;
+/// Runs under way at a time: enough that every process always has something to lose.
+const RUNS_AT_ONCE: usize = 40;
+/// After the last fault every run must have ended within this.
+const QUIET_MAX: Duration = Duration::from_secs(180);
+/// A submission is repeated until its run has been safe for so long: a store may forget 2 s.
+const SAFE_AFTER: Duration = Duration::from_secs(5);
+
+/// How much of it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ChaosArgs {
+    /// Tasks to submit in all.
+    #[arg(long, default_value_t = 20_000)]
+    pub tasks: u64,
+    /// Seconds between two faults.
+    #[arg(long, default_value_t = 2.0)]
+    pub every: f64,
+    /// Faults at least, however quickly the load is done.
+    #[arg(long, default_value_t = 24)]
+    pub faults: u64,
+    #[arg(long, default_value_t = 2)]
+    pub schedulers: usize,
+    #[arg(long, default_value_t = 4)]
+    pub workers: usize,
+    /// Repeats the choice of load and faults.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    KillWorker,
+    KillScheduler,
+    /// Past its leases, so that it comes back as one who was taken for dead.
+    StopWorker,
+    StopScheduler,
+    KillRabbitMq,
+    KillRedis,
+    CutRabbitMq,
+    CutRedis,
+    MemoryAlarm,
+}
+
+const FAULTS: [Fault; 9] = [
+    Fault::KillWorker,
+    Fault::KillScheduler,
+    Fault::StopWorker,
+    Fault::StopScheduler,
+    Fault::KillRabbitMq,
+    Fault::KillRedis,
+    Fault::CutRabbitMq,
+    Fault::CutRedis,
+    Fault::MemoryAlarm,
+];
+
+struct Run {
+    id: RunId,
+    key: String,
+    plan: gristmill_protocol::plan::Plan,
+    at: Timestamp,
+    safe: bool,
+    submitted: Instant,
+    ended: bool,
+}
+
+struct Chaos<'a> {
+    program: &'a Program,
+    state: &'a dyn State,
+    schedulers: Vec<Process>,
+    workers: Vec<Process>,
+    dice: Dice,
+    counts: BTreeMap<Fault, u64>,
+}
+
+/// Runs the scenario; the counts say what was found, `passed` whether all of it is as it must be.
+pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value> {
+    let state = program.servers.state().await?;
+    let mut chaos = Chaos {
+        program,
+        state: &state,
+        schedulers: Vec::new(),
+        workers: Vec::new(),
+        dice: Dice::new(args.seed),
+        counts: BTreeMap::new(),
+    };
+    for at in 0..args.schedulers {
+        chaos.schedulers.push(program.start(&format!("scheduler-{at}"), &["scheduler"])?);
+    }
+    for at in 0..args.workers {
+        chaos.workers.push(program.start(&format!("worker-{at}"), &["worker", "--slots", "4"])?);
+    }
+    program.wait_for_workers(&state, args.workers).await?;
+    let began = Instant::now();
+    let runs = chaos.load(args).await?;
+    chaos.heal().await?;
+    let quiet = Instant::now();
+    let ended = wait_for_all(&state, &runs).await;
+    let quiet_seconds = quiet.elapsed().as_secs_f64();
+    let mut figures = verdict(&state, &runs).await?;
+    let found = figures.as_object_mut().context("the figures are an object")?;
+    found.insert("faults".into(), json!(chaos.counts.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect::<BTreeMap<_, _>>()));
+    found.insert("seconds".into(), json!(began.elapsed().as_secs_f64()));
+    found.insert("seconds_of_quiet_until_all_had_ended".into(), json!(quiet_seconds));
+    found.insert("runs_not_ended".into(), json!(runs.len() - ended));
+    let is_zero = |name: &str| found.get(name).and_then(Value::as_u64) == Some(0);
+    let passed = ["lost", "recorded_twice", "started_before_ready", "limits_exceeded", "runs_not_ended"]
+        .into_iter()
+        .all(is_zero);
+    found.insert("passed".into(), json!(passed));
+    for process in chaos.schedulers.iter().chain(&chaos.workers) {
+        process.signal("KILL").await?;
+    }
+    Ok(figures)
+}
+
+impl Chaos<'_> {
+    /// Submits the load bit by bit, with a fault now and then.
+    async fn load(&mut self, args: &ChaosArgs) -> anyhow::Result<Vec<Run>> {
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut submitted, mut faults) = (0u64, 0u64);
+        let mut next_fault = Instant::now() + Duration::from_secs_f64(args.every);
+        let mut load_dice = self.dice.clone();
+        while submitted < args.tasks || faults < args.faults || runs.iter().any(|run| !run.safe) {
+            let under_way = runs.iter().filter(|run| !run.ended).count();
+            if under_way < RUNS_AT_ONCE && (submitted < args.tasks || faults < args.faults) {
+                let (plan, tasks) = load::mixed(&mut load_dice, args.tasks.saturating_sub(submitted))?;
+                let (key, at) = (format!("chaos-{}-{}", args.seed, runs.len()), wall_clock());
+                if let Ok(id) = submit_under(self.state, plan.clone(), &key, at).await {
+                    submitted += tasks;
+                    runs.push(Run { id, key, plan, at, safe: false, submitted: Instant::now(), ended: false });
+                }
+            }
+            if Instant::now() >= next_fault && faults < args.faults.max(1) {
+                self.fault().await?;
+                faults += 1;
+                next_fault = Instant::now() + Duration::from_secs_f64(args.every);
+            }
+            self.wake_the_stopped().await?;
+            self.look_after(&mut runs).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(runs)
+    }
+
+    /// Submits again what the store may have forgotten, as any client does until its run is safe.
+    async fn look_after(&self, runs: &mut [Run]) {
+        for run in runs.iter_mut().filter(|run| !run.ended || !run.safe) {
+            match self.state.run(run.id).await {
+                Ok(Some(record)) => {
+                    run.ended = record.status.is_some();
+                    run.safe |= run.submitted.elapsed() >= SAFE_AFTER;
+                }
+                Ok(None) => {
+                    if submit_under(self.state, run.plan.clone(), &run.key, run.at).await.is_ok() {
+                        run.submitted = Instant::now();
+                    }
+                }
+                // The store is away; the next look will tell.
+                Err(_) => return,
+            }
+        }
+    }
+
+    async fn fault(&mut self) -> anyhow::Result<()> {
+        let fault = FAULTS[self.dice.below(FAULTS.len() as u64) as usize];
+        *self.counts.entry(fault).or_default() += 1;
+        let worker = self.dice.below(self.workers.len() as u64) as usize;
+        let scheduler = self.dice.below(self.schedulers.len() as u64) as usize;
+        let servers = &self.program.servers;
+        match fault {
+            Fault::KillWorker => {
+                self.workers[worker].signal("KILL").await?;
+                self.program.restart(&mut self.workers[worker]).await?;
+            }
+            Fault::KillScheduler => {
+                self.schedulers[scheduler].signal("KILL").await?;
+                self.program.restart(&mut self.schedulers[scheduler]).await?;
+            }
+            Fault::StopWorker => {
+                self.workers[worker].signal("STOP").await?;
+                self.workers[worker].stopped_until = Some(Instant::now() + Duration::from_secs(8));
+            }
+            Fault::StopScheduler => {
+                self.schedulers[scheduler].signal("STOP").await?;
+                self.schedulers[scheduler].stopped_until = Some(Instant::now() + Duration::from_secs(5));
+            }
+            Fault::KillRabbitMq => {
+                servers.kill(Server::RabbitMq).await?;
+                servers.start_one(Server::RabbitMq).await?;
+            }
+            Fault::KillRedis => {
+                servers.kill(Server::Redis).await?;
+                servers.start_one(Server::Redis).await?;
+            }
+            Fault::CutRabbitMq => servers.rabbitmqctl(&["close_all_connections", "chaos"]).await?,
+            Fault::CutRedis => cut_redis(servers.get("GRISTMILL_STATE").context("no state")?).await?,
+            Fault::MemoryAlarm => {
+                servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await?;
+                servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.4"]).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn wake_the_stopped(&mut self) -> anyhow::Result<()> {
+        for process in self.workers.iter_mut().chain(&mut self.schedulers) {
+            if process.stopped_until.is_some_and(|until| until <= Instant::now()) {
+                process.signal("CONT").await?;
+                process.stopped_until = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes everything out of everybody's way.
+    async fn heal(&mut self) -> anyhow::Result<()> {
+        for process in self.workers.iter_mut().chain(&mut self.schedulers) {
+            process.signal("CONT").await?;
+            process.stopped_until = None;
+        }
+        Ok(())
+    }
+}
+
+/// Ends all client connections of the store but the one that asks.
+async fn cut_redis(url: &str) -> anyhow::Result<()> {
+    let address = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (host, port) = address.trim_end_matches('/').rsplit_once(':').context("the state's URL names no port")?;
+    for kind in ["normal", "pubsub"] {
+        let status = tokio::process::Command::new("redis-cli")
+            .args(["-h", host, "-p", port, "client", "kill", "type", kind])
+            .stdout(std::process::Stdio::null())
+            .status()
+            .await;
+        status.context("failed to call redis-cli")?;
+    }
+    Ok(())
+}
+
+/// Waits for the end of all runs; returns how many have ended.
+async fn wait_for_all(state: &dyn State, runs: &[Run]) -> usize {
+    let end = Instant::now() + QUIET_MAX;
+    loop {
+        let mut ended = 0;
+        for run in runs {
+            if let Ok(Some(record)) = state.run(run.id).await {
+                ended += usize::from(record.status.is_some());
+            }
+        }
+        if ended == runs.len() || Instant::now() >= end {
+            return ended;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn verdict(state: &dyn State, runs: &[Run]) -> anyhow::Result<Value> {
+    let mut under_limit: Vec<(u64, u64)> = Vec::new();
+    let mut all = Verdict::default();
+    let (mut missing, mut wrong, mut by_status) = (0, Vec::new(), BTreeMap::<&str, u64>::new());
+    for run in runs {
+        let facts = facts(state, run.id).await?;
+        if facts.is_empty() {
+            missing += 1;
+            continue;
+        }
+        match check::check(run.id, &facts) {
+            Ok(verdict) => {
+                all.tasks += verdict.tasks;
+                all.attempts += verdict.attempts;
+                all.lost_workers += verdict.lost_workers;
+                all.recorded_twice.extend(verdict.recorded_twice);
+                all.before_ready.extend(verdict.before_ready);
+                all.without_end.extend(verdict.without_end);
+                under_limit.extend(verdict.under_limit.into_values().flatten());
+                *by_status.entry(verdict.status.map_or("open", |status| status.as_str())).or_default() += 1;
+            }
+            Err(error) => wrong.push(error),
+        }
+    }
+    let most = most_at_once(&under_limit);
+    Ok(json!({
+        "runs": runs.len(),
+        "runs_by_status": by_status,
+        "tasks": all.tasks,
+        "attempts": all.attempts,
+        "attempts_lost_with_their_workers": all.lost_workers,
+        "lost": missing + all.without_end.len() + wrong.len(),
+        "recorded_twice": all.recorded_twice.len(),
+        "started_before_ready": all.before_ready.len(),
+        "limits_exceeded": usize::from(most > LIMIT),
+        "most_at_once_under_a_limit_of_2": most,
+        "examples": all.recorded_twice.iter().chain(&all.before_ready).chain(&all.without_end).chain(&wrong).take(10).collect::<Vec<_>>(),
+    }))
+}
+
+/// A folder for the logs of the processes.
+pub fn logs(folder: &std::path::Path) -> anyhow::Result<PathBuf> {
+    let logs = folder.join("logs");
+    std::fs::create_dir_all(&logs).with_context(|| format!("failed to make `{}`", logs.display()))?;
+    Ok(logs)
+}

@@ -1,0 +1,107 @@
+//! How long it takes until work goes on after something died, and whether small runs wait behind large ones.
+
+use std::time::{Duration, Instant};
+
+use gristmill_backends::state::State;
+use gristmill_protocol::fact::{Cause, Fact};
+use serde_json::{Value, json};
+
+use crate::check;
+use crate::cluster::{Program, Server};
+use crate::load::{chain, facts, fan_out, plan, submit_once, wait_for_end, wall_clock_us};
+
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Clone, Debug, clap::Args)]
+pub struct RecoveryArgs {
+    /// How often each death is tried.
+    #[arg(long, default_value_t = 10)]
+    pub rounds: usize,
+}
+
+/// Kills a worker, a scheduler and the broker, each some times, and tells the longest wait.
+pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<Value> {
+    let state = program.servers.state().await?;
+    let mut schedulers = Vec::new();
+    for at in 0..2 {
+        schedulers.push(program.start(&format!("scheduler-{at}"), &["scheduler"])?);
+    }
+    let mut workers = Vec::new();
+    for at in 0..2 {
+        workers.push(program.start(&format!("worker-{at}"), &["worker", "--slots", "1"])?);
+    }
+    program.wait_for_workers(&state, 2).await?;
+    let mut worker_seconds = Vec::new();
+    for round in 0..args.rounds {
+        // Both workers are at work, so that one of two tasks dies with its worker.
+        let text = "name: busy\nsteps:\n  a: { noop: { tasks: 2, ms: 1500 } }\n";
+        let run = submit_once(&state, plan(text)?, &format!("worker-{round}-{}", wall_clock_us())).await?;
+        wait_for_held(&state, 2).await?;
+        let killed = wall_clock_us();
+        workers[0].signal("KILL").await?;
+        wait_for_end(&state, run, PATIENCE).await?;
+        let facts = facts(&state, run).await?;
+        let lost = facts.iter().any(|fact| matches!(fact, Fact::Ended { cause: Cause::Lost, .. }));
+        let spans = check::check(run, &facts).map_err(anyhow::Error::msg)?.spans;
+        let again = spans.iter().map(|span| span.started_us).filter(|at| *at > killed).min();
+        if let (true, Some(again)) = (lost, again) {
+            worker_seconds.push((again - killed) as f64 / 1e6);
+        }
+        program.restart(&mut workers[0]).await?;
+        program.wait_for_workers(&state, 2).await?;
+    }
+    let mut scheduler_seconds = Vec::new();
+    for round in 0..args.rounds {
+        let at = round % schedulers.len();
+        schedulers[at].signal("KILL").await?;
+        let began = Instant::now();
+        let run = submit_once(&state, chain(2)?, &format!("scheduler-{round}-{}", wall_clock_us())).await?;
+        wait_for_end(&state, run, PATIENCE).await?;
+        scheduler_seconds.push(began.elapsed().as_secs_f64());
+        program.restart(&mut schedulers[at]).await?;
+    }
+    let mut broker_seconds = Vec::new();
+    for round in 0..args.rounds.min(5) {
+        program.servers.kill(Server::RabbitMq).await?;
+        let run = submit_once(&state, chain(2)?, &format!("broker-{round}-{}", wall_clock_us())).await?;
+        program.servers.start_one(Server::RabbitMq).await?;
+        let began = Instant::now();
+        wait_for_end(&state, run, PATIENCE).await?;
+        broker_seconds.push(began.elapsed().as_secs_f64());
+    }
+    // Fairness: a small run behind a large one.
+    let large = submit_once(&state, fan_out(100_000)?, &format!("large-{}", wall_clock_us())).await?;
+    wait_for_held(&state, 1).await?;
+    let began = Instant::now();
+    let small = submit_once(&state, chain(3)?, &format!("small-{}", wall_clock_us())).await?;
+    wait_for_end(&state, small, PATIENCE).await?;
+    let fairness = began.elapsed().as_secs_f64();
+    let large_was_open = state.run(large).await?.is_some_and(|record| record.status.is_none());
+    wait_for_end(&state, large, PATIENCE).await?;
+    for process in schedulers.iter().chain(&workers) {
+        process.signal("KILL").await?;
+    }
+    let longest = |values: &[f64]| values.iter().copied().fold(0.0, f64::max);
+    Ok(json!({
+        "killed_worker_to_start_elsewhere_seconds_max": longest(&worker_seconds),
+        "killed_worker_rounds": worker_seconds.len(),
+        "killed_scheduler_to_end_of_a_new_run_seconds_max": longest(&scheduler_seconds),
+        "broker_back_to_end_of_a_waiting_run_seconds_max": longest(&broker_seconds),
+        "run_of_3_behind_100000_seconds": fairness,
+        "large_run_was_still_open": large_was_open,
+        "goals": { "worker": "under 10", "scheduler": "within 6", "broker": "within 3", "fairness": "within 1" },
+    }))
+}
+
+/// Waits until so many attempts are held by workers.
+async fn wait_for_held(state: &dyn State, count: usize) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let held: usize = state.workers().await?.iter().map(|worker| worker.held.len()).sum();
+        if held >= count {
+            return Ok(());
+        }
+        anyhow::ensure!(Instant::now() < end, "the workers took nothing");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}

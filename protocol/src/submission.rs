@@ -1,0 +1,160 @@
+//! Jobs submitted through a queue: what any AMQP client may send, and what it is answered.
+//!
+//! A submission is JSON or MessagePack, by the message's content type:
+//!
+//! ```json
+//! { "pipeline": "name: nightly\nsteps:\n  a: { noop: {} }\n", "params": { "trees": 200 }, "key": "nightly-2026-11-22" }
+//! ```
+//!
+//! The answer is JSON: `{"run": "run-…"}`, or `{"error": "…", "complaints": […]}` with everything that is wrong.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::ErrorCode;
+use crate::id::RunId;
+use crate::pipeline::Complaints;
+use crate::pipeline::complaint::Complaint;
+
+/// The queue that schedulers take submissions from.
+pub const QUEUE: &str = "gm.submissions";
+/// The highest version of submissions that this program reads.
+pub const VERSION: u32 = 1;
+/// Content types of submissions, without their version.
+const JSON: [&str; 2] = ["application/json", "application/vnd.gristmill.submission+json"];
+const MSGPACK: [&str; 2] = ["application/msgpack", "application/vnd.gristmill.submission+msgpack"];
+
+/// A job to run. Unknown fields are ignored, as in all messages.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SubmissionMessage {
+    /// The pipeline file's text. Its paths are those of the workers.
+    pub pipeline: String,
+    /// Values of the pipeline's parameters.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub params: Map<String, Value>,
+    /// Submitting again under the same key within 7 days answers the same run. Default: the message's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Keys and limits are counted within it. Default: `default`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Added to the priority of every step; -100 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i8>,
+    /// Do all work anew, whatever was done before.
+    #[serde(default)]
+    pub no_cache: bool,
+}
+
+/// What a submission is answered.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum SubmissionAnswer {
+    Accepted {
+        run: RunId,
+    },
+    Refused {
+        error: String,
+        code: ErrorCode,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        complaints: Vec<Complaint>,
+    },
+}
+
+/// Why a message can't be read as a submission.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmissionError {
+    #[error("the content type `{found}` isn't known; send `application/json` or `application/msgpack`")]
+    ContentType { found: String },
+    #[error("the submission has version {found}; this program reads versions up to {VERSION}")]
+    Version { found: String },
+    #[error("the submission isn't valid JSON")]
+    Json(#[source] serde_json::Error),
+    #[error("the submission isn't valid MessagePack")]
+    MsgPack(#[source] Box<rmp_serde::decode::Error>),
+}
+
+impl SubmissionMessage {
+    /// Reads a message's body.
+    pub fn decode(content_type: &str, body: &[u8]) -> Result<SubmissionMessage, SubmissionError> {
+        let mut parts = content_type.split(';').map(str::trim);
+        let kind = parts.next().unwrap_or_default().to_ascii_lowercase();
+        if let Some(version) = parts.find_map(|part| part.strip_prefix("v="))
+            && version.parse::<u32>().map_or(true, |version| version == 0 || version > VERSION)
+        {
+            return Err(SubmissionError::Version { found: version.to_owned() });
+        }
+        if JSON.contains(&kind.as_str()) {
+            serde_json::from_slice(body).map_err(SubmissionError::Json)
+        } else if MSGPACK.contains(&kind.as_str()) {
+            rmp_serde::from_slice(body).map_err(|error| SubmissionError::MsgPack(Box::new(error)))
+        } else {
+            Err(SubmissionError::ContentType { found: content_type.to_owned() })
+        }
+    }
+
+    /// Its parameters as the pipeline's check takes them: texts as they are, all else as JSON.
+    pub fn parameters(&self) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        self.params.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+}
+
+impl SubmissionAnswer {
+    /// The answer to a pipeline with something wrong: all of it.
+    pub fn complaints(complaints: Complaints) -> SubmissionAnswer {
+        let error = match complaints.complaints.len() + complaints.omitted {
+            1 => "the pipeline has a mistake".to_owned(),
+            count => format!("the pipeline has {count} mistakes"),
+        };
+        SubmissionAnswer::Refused { error, code: ErrorCode::BadPipeline, complaints: complaints.complaints }
+    }
+
+    /// The answer's body, which is JSON.
+    pub fn to_json(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("an answer is plain data")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline;
+
+    #[test]
+    fn json_and_messagepack_say_the_same() {
+        let json = br#"{ "pipeline": "name: x", "params": { "trees": 200, "source": "a b" }, "later": 1 }"#;
+        let message = SubmissionMessage::decode("application/json", json).expect("valid");
+        assert_eq!(
+            message.parameters(),
+            [("trees".to_owned(), "200".to_owned()), ("source".to_owned(), "a b".to_owned())]
+        );
+        let bytes = rmp_serde::to_vec_named(&message).expect("plain data");
+        let read = SubmissionMessage::decode("application/vnd.gristmill.submission+msgpack; v=1", &bytes);
+        assert_eq!(read.expect("valid"), message);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let cases = [
+            ("text/plain", "{}", "isn't known"),
+            ("application/vnd.gristmill.submission+json; v=2", "{}", "has version 2"),
+            ("application/json", "{", "isn't valid JSON"),
+            ("application/msgpack", "{", "isn't valid MessagePack"),
+            ("application/json", "{}", "isn't valid JSON"),
+        ];
+        for (content_type, body, expected) in cases {
+            let error = SubmissionMessage::decode(content_type, body.as_bytes()).expect_err(content_type);
+            assert!(error.to_string().contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_pipeline_is_answered_with_all_complaints() {
+        let complaints = pipeline::check("job", "name: x\nsteps:\n  a: { nop: {} }\n  b: { split: {} }\n", &[]);
+        let answer = SubmissionAnswer::complaints(complaints.expect_err("it is wrong"));
+        let json: Value = serde_json::from_slice(&answer.to_json()).expect("JSON");
+        assert_eq!(json["code"], "bad_pipeline");
+        assert!(json["complaints"].as_array().is_some_and(|complaints| complaints.len() >= 2), "{json}");
+    }
+}
