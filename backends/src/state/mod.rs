@@ -42,6 +42,9 @@ pub enum StateError {
     /// A limit is reached.
     #[error("{what}; the limit is {limit}")]
     TooMany { what: String, limit: usize },
+    /// What answers can't be the store: it would lose what it is told.
+    #[error("{what} can't be the store: {advice}")]
+    Unsuitable { what: String, advice: String },
     /// What is stored can't be read.
     #[error("failed to {verb}: what is stored there is damaged: {detail}")]
     Damaged { verb: &'static str, detail: String },
