@@ -150,12 +150,18 @@ impl Links {
         // Dropped with the future that waits, or after an error, the connection is closed.
         let mut connection = link.connection.clone();
         let answer = tokio::time::timeout(wait + CALL, command.query_async(&mut connection)).await;
-        let answer = answer.map_err(|elapsed| unavailable(verb, elapsed))?.map_err(|error| failed(verb, error))?;
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|error| failed(verb, error)),
+            Err(elapsed) => Err(unavailable(verb, elapsed)),
+        };
         let mut idle = lock(&self.idle);
-        if idle.len() < IDLE_MAX {
+        if answer.is_err() {
+            // The others are to the same life of the server.
+            idle.clear();
+        } else if idle.len() < IDLE_MAX {
             idle.push(link);
         }
-        Ok(answer)
+        answer
     }
 
     /// The shared connection; opens it where there is none.

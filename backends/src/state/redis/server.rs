@@ -51,7 +51,10 @@ impl Server {
         let known = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if known < VERSION_MIN {
             let (major, minor) = VERSION_MIN;
-            return Err(unsuitable(format!("its version is {version}"), &format!("run Redis {major}.{minor} or newer")));
+            return Err(unsuitable(
+                format!("its version is {version}"),
+                &format!("run Redis {major}.{minor} or newer"),
+            ));
         }
         if self.field("cluster_enabled") == Some("1") {
             return Err(unsuitable("it is a Redis Cluster".to_owned(), "run a single Redis server"));
