@@ -48,16 +48,36 @@ struct Server {
 
 impl Server {
     async fn start(settings: &'static [&'static str]) -> Server {
-        let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
-        let port = free.expect("a free port").port();
         let folder = tempfile::tempdir().expect("a folder");
-        let mut server = Server { folder, port, settings, child: None };
+        let mut server = Server { folder, port: free_port(), settings, child: None };
         server.run().await;
         server
     }
 
     /// Starts the program and waits until it takes connections.
     async fn run(&mut self) {
+        let first = self.child.is_none() && !self.folder.path().join("appendonlydir").exists();
+        let end = Instant::now() + PATIENCE;
+        let mut ticks = tokio::time::interval(TICK);
+        while Instant::now() < end {
+            let ended = match &mut self.child {
+                Some(child) => child.try_wait().expect("it is ours").is_some(),
+                None => true,
+            };
+            if ended {
+                // A connection of another test may have got the port in between.
+                self.port = if first { free_port() } else { self.port };
+                self.spawn();
+            }
+            ticks.tick().await;
+            if tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.is_ok() {
+                return;
+            }
+        }
+        panic!("`redis-server` doesn't take connections on port {}", self.port);
+    }
+
+    fn spawn(&mut self) {
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir"])
             .arg(self.folder.path())
@@ -66,10 +86,6 @@ impl Server {
             .spawn()
             .unwrap_or_else(|error| panic!("can't start `redis-server` ({error}): install the package `redis-server`"));
         self.child = Some(child);
-        until("the server takes connections", async || {
-            tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).await.ok()
-        })
-        .await;
     }
 
     fn kill(&mut self) {
@@ -117,6 +133,11 @@ impl Drop for Server {
             let _ = child.wait();
         }
     }
+}
+
+fn free_port() -> u16 {
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    free.expect("a free port").port()
 }
 
 const SAFE: &[&str] = &["--appendonly", "yes"];
@@ -404,6 +425,10 @@ async fn a_server_that_may_lose_data_is_refused() {
     let allowed = RedisOptions { allow_unsafe: true, ..RedisOptions::default() };
     RedisState::connect(&volatile.url(), allowed).await.expect("it is allowed");
 
+    let unsynced = Server::start(&["--appendonly", "yes", "--appendfsync", "no"]).await;
+    let error = RedisState::connect(&unsynced.url(), RedisOptions::default()).await.err().expect("refused");
+    assert!(error.to_string().contains("set `appendfsync everysec`"), "{error}");
+
     let evicting = Server::start(&["--appendonly", "yes", "--maxmemory-policy", "allkeys-lru"]).await;
     let error = RedisState::connect(&evicting.url(), RedisOptions::default()).await.err().expect("refused");
     assert!(error.to_string().contains("set `maxmemory-policy noeviction`"), "{error}");
@@ -565,6 +590,22 @@ async fn a_full_inbox_grants_no_claims_and_takes_reports_still() {
         assert_eq!(error.to_string(), "the inbox of shard 3 has 100000 entries; the limit is 100000");
     }
     assert_eq!(finish(&state, W1, attempt(run, 0, 1), success()).await, FinishAnswer::Recorded);
+}
+
+#[tokio::test]
+async fn ids_of_events_go_up_though_the_clock_went_back() {
+    let server = Server::start(SAFE).await;
+    let state = server.state().await;
+    let run = begun(&state).await;
+    let ahead = InboxId { ms: 9_999_999_999_999, seq: 0 };
+    let event = ["gm:{3}:inbox", "9999999999999-0", "at", "0", "kind", "expired"];
+    redis::cmd("XADD").arg(&event).exec(&mut server.client()).expect("added");
+    let all = inbox(&state).await.into_iter().map(|(id, _)| id).collect();
+    state.append(append(1, entry(run, 2), all)).await.expect("it follows");
+    assert_eq!(inbox(&state).await, []);
+    assert_eq!(finish(&state, W1, attempt(run, 0, 1), success()).await, FinishAnswer::Recorded);
+    let after = state.inbox(&[(SHARD, ahead)], PATIENCE, 10).await.expect("readable");
+    assert_eq!(after.iter().map(|(_, entry)| entry.id).collect::<Vec<_>>(), [InboxId { seq: 1, ..ahead }]);
 }
 
 #[tokio::test]
