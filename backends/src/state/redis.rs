@@ -33,9 +33,7 @@ use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, Timestamp
 use redis::{Cmd, Value, cmd};
 use tokio::time::Instant;
 
-use self::codec::{
-    Presence, RECORD_FIELDS, Read, attempt_text, inbox_id_text, outcome_text, status_text, token_text,
-};
+use self::codec::{Presence, RECORD_FIELDS, Read, attempt_text, inbox_id_text, outcome_text, status_text, token_text};
 use self::link::{Address, Ask, Links};
 use self::scripts::{Call, Script};
 use super::{
@@ -178,8 +176,7 @@ impl RedisState {
         after: &[(Shard, InboxId)],
         answer: Value,
     ) -> Result<Vec<(Shard, InboxEntry)>, StateError> {
-        let shards: BTreeMap<String, Shard> =
-            after.iter().map(|&(shard, _)| (self.inbox_key(shard), shard)).collect();
+        let shards: BTreeMap<String, Shard> = after.iter().map(|&(shard, _)| (self.inbox_key(shard), shard)).collect();
         let mut found = Vec::new();
         for (key, entries) in read.streams(answer)? {
             let shard = *shards.get(&key).ok_or_else(|| read.damaged(format!("unexpected stream `{key}`")))?;
@@ -188,7 +185,13 @@ impl RedisState {
         Ok(found)
     }
 
-    async fn finish_some(&self, shard: Shard, worker: WorkerId, finish: &Finish, from: usize) -> Result<Vec<FinishAnswer>, StateError> {
+    async fn finish_some(
+        &self,
+        shard: Shard,
+        worker: WorkerId,
+        finish: &Finish,
+        from: usize,
+    ) -> Result<Vec<FinishAnswer>, StateError> {
         let verb = "finish";
         let reports = finish.reports.get(from..).unwrap_or_default();
         let reports = reports.get(..FINISH_REPORTS_MAX).unwrap_or(reports);
@@ -579,8 +582,7 @@ impl State for RedisState {
 
     async fn log_append(&self, log: &str, position: u64, token: u64, body: Vec<u8>) -> Result<(), StateError> {
         let verb = "append to a log";
-        let call =
-            Call::new(&scripts::LOG_APPEND, self.tag("logs")).arg(log).number(position).number(token).arg(body);
+        let call = Call::new(&scripts::LOG_APPEND, self.tag("logs")).arg(log).number(position).number(token).arg(body);
         self.unless_conflict(verb, call, log, position.saturating_sub(1)).await
     }
 

@@ -73,9 +73,16 @@ impl Address {
         // Every wait for an answer has a limit of its own here.
         let config = AsyncConnectionConfig::new().set_connection_timeout(None).set_response_timeout(None);
         let failed = |error| unavailable(verb, error);
-        let mut connection = self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
-        let info: Value = redis::cmd("INFO").query_async(&mut connection).await.map_err(failed)?;
-        let server = Server::new(&info);
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await.map_err(failed)?;
+        let (info, fsync): (Value, Option<Value>) = {
+            let (mut one, mut two) = (connection.clone(), connection.clone());
+            let (info, mut config) = (redis::cmd("INFO"), redis::cmd("CONFIG"));
+            config.arg("GET").arg("appendfsync");
+            let (info, config) = tokio::join!(info.query_async(&mut one), config.query_async(&mut two));
+            // Servers that others run often keep their settings to themselves.
+            (info.map_err(failed)?, config.ok())
+        };
+        let server = Server::new(&info, fsync);
         if let Some(reason) = server.not_ready() {
             return Err(unavailable(verb, NotReady(reason)));
         }
@@ -150,12 +157,18 @@ impl Links {
         // Dropped with the future that waits, or after an error, the connection is closed.
         let mut connection = link.connection.clone();
         let answer = tokio::time::timeout(wait + CALL, command.query_async(&mut connection)).await;
-        let answer = answer.map_err(|elapsed| unavailable(verb, elapsed))?.map_err(|error| failed(verb, error))?;
+        let answer = match answer {
+            Ok(answer) => answer.map_err(|error| failed(verb, error)),
+            Err(elapsed) => Err(unavailable(verb, elapsed)),
+        };
         let mut idle = lock(&self.idle);
-        if idle.len() < IDLE_MAX {
+        if answer.is_err() {
+            // The others are to the same life of the server.
+            idle.clear();
+        } else if idle.len() < IDLE_MAX {
             idle.push(link);
         }
-        Ok(answer)
+        answer
     }
 
     /// The shared connection; opens it where there is none.

@@ -8,20 +8,28 @@ use super::super::{StateError, StoreId};
 /// The oldest version whose scripts and streams do what is needed.
 const VERSION_MIN: (u32, u32) = (6, 2);
 
-/// What `INFO` answers, as far as it matters here.
+/// What `INFO` answers, and the setting that it leaves out.
 #[derive(Debug)]
 pub(super) struct Server {
     info: String,
+    /// Whether the operating system alone decides when the append-only file reaches the disk.
+    never_synced: bool,
 }
 
 impl Server {
-    pub(super) fn new(info: &Value) -> Server {
+    /// `fsync` is the answer to `CONFIG GET appendfsync`, where the server tells.
+    pub(super) fn new(info: &Value, fsync: Option<Value>) -> Server {
         let info = match info {
             Value::BulkString(bytes) => String::from_utf8_lossy(bytes).into_owned(),
             Value::VerbatimString { text, .. } | Value::SimpleString(text) => text.clone(),
             _ => String::new(),
         };
-        Server { info }
+        let setting = match fsync {
+            Some(Value::Array(values)) => values.into_iter().next_back(),
+            Some(Value::Map(pairs)) => pairs.into_iter().next_back().map(|(_, value)| value),
+            _ => None,
+        };
+        Server { info, never_synced: setting == Some(Value::BulkString(b"no".to_vec())) }
     }
 
     fn field(&self, name: &str) -> Option<&str> {
@@ -51,7 +59,10 @@ impl Server {
         let known = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
         if known < VERSION_MIN {
             let (major, minor) = VERSION_MIN;
-            return Err(unsuitable(format!("its version is {version}"), &format!("run Redis {major}.{minor} or newer")));
+            return Err(unsuitable(
+                format!("its version is {version}"),
+                &format!("run Redis {major}.{minor} or newer"),
+            ));
         }
         if self.field("cluster_enabled") == Some("1") {
             return Err(unsuitable("it is a Redis Cluster".to_owned(), "run a single Redis server"));
@@ -59,6 +70,10 @@ impl Server {
         let mut complaints = Vec::new();
         if self.field("aof_enabled") != Some("1") {
             complaints.push(("its append-only file is off".to_owned(), "set `appendonly yes`"));
+        }
+        if self.never_synced {
+            // What is said again after a rollback goes back 5 s; the operating system may lose 30.
+            complaints.push(("its append-only file is never synced".to_owned(), "set `appendfsync everysec`"));
         }
         let policy = self.field("maxmemory_policy").unwrap_or("unknown");
         if policy != "noeviction" {
@@ -86,7 +101,7 @@ mod tests {
     use super::*;
 
     fn check(info: &str, allow_unsafe: bool) -> String {
-        let server = Server::new(&Value::BulkString(info.replace(' ', "\r\n").into_bytes()));
+        let server = Server::new(&Value::BulkString(info.replace(' ', "\r\n").into_bytes()), None);
         server.check(allow_unsafe).map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     }
 
