@@ -256,7 +256,7 @@ impl Task {
                         life.finish_settling().await;
                         return End::Closed;
                     }
-                    Some(Command::Settle { acker, life: of, round, requeue }) => life.settle(acker, of, round, requeue),
+                    Some(Command::Settle { acker, life: of, round, requeue }) => life.settle(acker, of, round, requeue).await,
                     Some(Command::SetPrefetch(prefetch, answer)) => {
                         self.prefetch = prefetch;
                         let done = life.shrink(prefetch).await;
@@ -340,9 +340,8 @@ impl Life {
             std::mem::take(&mut state.pushed)
         };
         for acker in pushed.into_iter().map(|pushed| pushed.acker).chain(late) {
-            self.send_settlement(acker, true);
+            self.requeue(acker).await;
         }
-        self.finish_settling().await;
         Ok(())
     }
 
@@ -353,7 +352,7 @@ impl Life {
         self.buffer.filled.notify_one();
     }
 
-    fn settle(&mut self, acker: Acker, life: u64, round: u64, requeue: bool) {
+    async fn settle(&mut self, acker: Acker, life: u64, round: u64, requeue: bool) {
         {
             let mut state = self.buffer.lock();
             if life != state.life {
@@ -362,17 +361,21 @@ impl Life {
             let out = if round == state.round { &mut state.out } else { &mut state.out_before };
             *out = out.saturating_sub(1);
         }
-        self.send_settlement(acker, requeue);
+        if requeue {
+            self.requeue(acker).await;
+        } else {
+            self.settling.push(Box::pin(async move { acker.ack(BasicAckOptions::default()).await }));
+        }
     }
 
-    fn send_settlement(&mut self, acker: Acker, requeue: bool) {
-        self.settling.push(Box::pin(async move {
-            if requeue {
-                acker.nack(BasicNackOptions { requeue: true, ..BasicNackOptions::default() }).await
-            } else {
-                acker.ack(BasicAckOptions::default()).await
-            }
-        }));
+    async fn requeue(&mut self, acker: Acker) {
+        // One after the other: lapin may swap those that are under way together, and quorum queues keep the order
+        // in which messages come back. Acknowledgements have no order.
+        let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        match in_time(acker.nack(options)).await {
+            Ok(settled) => settled_as(Ok(settled), &self.queue),
+            Err(error) => debug!(queue = self.queue, error = &*error, "a message couldn't be given back"),
+        }
     }
 
     async fn finish_settling(&mut self) {
