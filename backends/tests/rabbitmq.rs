@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_backends::broker::rabbitmq::{QueueType, RabbitBroker, RabbitOptions};
+use gristmill_backends::broker::submissions::{Letter, SubmissionQueue, Submissions};
 use gristmill_backends::broker::{Broker, BrokerError, Consumer, Delivery, Message};
 use gristmill_backends::conformance::{self, BrokerFixture};
 use tempfile::TempDir;
@@ -307,4 +308,92 @@ async fn credit_follows_what_is_settled_after_a_change() {
         seen += 1;
     }
     assert_eq!(held.len(), 3, "as many are out as may be");
+}
+
+fn letter(id: &str) -> Letter {
+    Letter {
+        content_type: Some("application/yaml".to_owned()),
+        id: Some(id.to_owned()),
+        timestamp_s: Some(1_700_000_000),
+        headers: [("traceparent".to_owned(), "00-a-b-01".to_owned())].into(),
+        reply_to: None,
+        correlation_id: None,
+        body: Bytes::from_static(b"steps: []"),
+    }
+}
+
+async fn receive(submissions: &mut Box<dyn Submissions>) -> gristmill_backends::broker::submissions::Submission {
+    tokio::time::timeout(PATIENCE, submissions.next()).await.expect("it comes soon").expect("received")
+}
+
+/// What is in a queue, by any client's means.
+async fn get(server: &Server, queue: &str) -> lapin::message::BasicGetMessage {
+    let connection = lapin::Connection::connect(&server.url(), Default::default()).await.expect("connected");
+    let channel = connection.create_channel().await.expect("a channel");
+    let waited = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let options = lapin::options::BasicGetOptions { no_ack: true };
+            if let Some(found) = channel.basic_get(queue.into(), options).await.expect("asked") {
+                return found;
+            }
+        }
+    });
+    waited.await.expect("it comes soon")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submissions_stay_until_they_are_acknowledged() {
+    let server = Server::shared();
+    let broker = server.broker(QueueType::Classic).await;
+    broker.submit(letter("one")).await.expect("submitted");
+    let mut submissions = broker.submissions(10).await.expect("received");
+    let first = receive(&mut submissions).await;
+    assert_eq!((&first.letter, first.redelivered), (&letter("one"), false));
+    assert_eq!(first.letter.traceparent(), Some("00-a-b-01"));
+    drop(first);
+    let again = receive(&mut submissions).await;
+    assert_eq!((&again.letter, again.redelivered), (&letter("one"), true));
+    again.ack();
+    drop(submissions);
+    broker.submit(letter("two")).await.expect("submitted");
+    let mut submissions = broker.submissions(10).await.expect("received");
+    assert_eq!(receive(&mut submissions).await.letter, letter("two"), "the first is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_submission_that_nobody_understands_is_kept_with_the_reason() {
+    let server = Server::shared();
+    let broker = server.broker(QueueType::Quorum).await;
+    let mut submissions = broker.submissions(1).await.expect("received");
+    broker.submit(letter("odd")).await.expect("submitted");
+    let odd = receive(&mut submissions).await;
+    broker.dead_letter(odd, "line 1: there are no steps").await.expect("put aside");
+    broker.submit(letter("next")).await.expect("submitted");
+    assert_eq!(receive(&mut submissions).await.letter, letter("next"));
+
+    let kept = get(&server, &broker.dead_letter_queue()).await.delivery;
+    assert_eq!(kept.data, letter("odd").body);
+    let headers = kept.properties.headers().clone().expect("it has headers");
+    let reason = headers.inner().get("gristmill-reason").and_then(|reason| reason.as_long_string());
+    assert_eq!(reason.map(|reason| reason.as_bytes()), Some("line 1: there are no steps".as_bytes()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_submits_is_answered_if_they_can_be() {
+    let server = Server::shared();
+    let broker = server.broker(QueueType::Classic).await;
+    let connection = lapin::Connection::connect(&server.url(), Default::default()).await.expect("connected");
+    let channel = connection.create_channel().await.expect("a channel");
+    let options = lapin::options::QueueDeclareOptions { exclusive: false, ..Default::default() };
+    let answers = format!("{}.answers", broker.submission_queue());
+    channel.queue_declare(answers.as_str().into(), options, Default::default()).await.expect("declared");
+
+    let asked = Letter { reply_to: Some(answers.clone()), correlation_id: Some("c-1".to_owned()), ..letter("asked") };
+    let gone = Letter { reply_to: Some("nobody-is-here".to_owned()), ..asked.clone() };
+    for to in [&gone, &letter("silent"), &asked] {
+        broker.reply(to, "text/plain", Bytes::from_static(b"run-1")).await.expect("answered, or nobody is there");
+    }
+    let answer = get(&server, &answers).await.delivery;
+    assert_eq!(answer.data, b"run-1");
+    assert_eq!(answer.properties.correlation_id().as_ref().map(|id| id.as_str()), Some("c-1"));
 }

@@ -6,6 +6,7 @@
 pub mod embedded;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+pub mod submissions;
 
 use async_trait::async_trait;
 use bytes::Bytes;

@@ -11,6 +11,7 @@
 mod consumer;
 mod line;
 mod publisher;
+mod submissions;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -51,16 +51,10 @@ struct BufferState {
     life: u64,
     /// How often consumers were cancelled in this life.
     round: u64,
-    pushed: VecDeque<Pushed>,
+    pushed: VecDeque<lapin::message::Delivery>,
     /// Handed out and not settled: since the last round, and before it.
     out: usize,
     out_before: usize,
-}
-
-struct Pushed {
-    message: Message,
-    redelivered: bool,
-    acker: Acker,
 }
 
 enum Command {
@@ -87,22 +81,30 @@ impl RabbitConsumer {
     }
 }
 
-#[async_trait]
-impl Consumer for RabbitConsumer {
-    async fn next(&mut self) -> Result<Delivery, BrokerError> {
+impl RabbitConsumer {
+    /// The next delivery as lapin has it. It is ours to settle with what comes with it.
+    pub(super) async fn next_delivery(&mut self) -> (lapin::message::Delivery, RabbitSettle) {
         loop {
             {
                 let mut state = self.buffer.lock();
-                if let Some(Pushed { message, redelivered, acker }) = state.pushed.pop_front() {
+                if let Some(delivery) = state.pushed.pop_front() {
                     state.out += 1;
-                    let (life, round) = (state.life, state.round);
-                    let settle = RabbitSettle { commands: self.commands.clone(), acker, life, round };
-                    return Ok(Delivery::new(message, redelivered, Box::new(settle)));
+                    let (life, round, acker) = (state.life, state.round, delivery.acker.clone());
+                    return (delivery, RabbitSettle { commands: self.commands.clone(), acker, life, round });
                 }
             }
             // Keeps one notice, so none is missed between the look and the wait.
             self.buffer.filled.notified().await;
         }
+    }
+}
+
+#[async_trait]
+impl Consumer for RabbitConsumer {
+    async fn next(&mut self) -> Result<Delivery, BrokerError> {
+        let (delivery, settle) = self.next_delivery().await;
+        let redelivered = delivery.redelivered;
+        Ok(Delivery::new(message_of(delivery), redelivered, Box::new(settle)))
     }
 
     async fn set_prefetch(&mut self, prefetch: u16) -> Result<(), BrokerError> {
@@ -120,7 +122,7 @@ impl Drop for RabbitConsumer {
 }
 
 /// Settles through the consumer's task, which is all that a destructor can do.
-struct RabbitSettle {
+pub(super) struct RabbitSettle {
     commands: mpsc::UnboundedSender<Command>,
     acker: Acker,
     life: u64,
@@ -346,9 +348,7 @@ impl Life {
     }
 
     fn push(&mut self, delivery: lapin::message::Delivery) {
-        let redelivered = delivery.redelivered;
-        let (message, acker) = message_of(delivery);
-        self.buffer.lock().pushed.push_back(Pushed { message, redelivered, acker });
+        self.buffer.lock().pushed.push_back(delivery);
         self.buffer.filled.notify_one();
     }
 
@@ -401,15 +401,14 @@ fn settled_as(settled: lapin::Result<bool>, queue: &str) {
     }
 }
 
-fn message_of(delivery: lapin::message::Delivery) -> (Message, Acker) {
+fn message_of(delivery: lapin::message::Delivery) -> Message {
     let properties = delivery.properties;
     let text = |text: &Option<ShortString>| text.as_ref().map_or_else(String::new, ToString::to_string);
     let traceparent = properties.headers().as_ref().and_then(|headers| headers.inner().get(TRACEPARENT));
-    let message = Message {
+    Message {
         content_type: text(properties.content_type()),
         id: text(properties.message_id()),
         traceparent: traceparent.and_then(super::text_of),
         body: Bytes::from(delivery.data),
-    };
-    (message, delivery.acker)
+    }
 }

@@ -32,6 +32,8 @@ const UNCONFIRMED_BYTES: usize = 16 * 1024;
 /// Times that a message is published again after the broker refused or returned it. The first is for a queue that
 /// was deleted; more are for one that is full or whose node fails over. The sweep is there for the rest.
 const AGAIN_MAX: u8 = 4;
+/// How long it may take until a message is confirmed: brokers that write to slow disks take some hundred milliseconds.
+const CALL_SAFELY: Duration = Duration::from_secs(5);
 /// Pause before a message that was refused is published again; doubles each time.
 const AGAIN_PAUSE: Duration = Duration::from_millis(50);
 /// How often a session is looked at. lapin doesn't tell of every end.
@@ -75,7 +77,17 @@ struct Outgoing {
     queue: String,
     properties: BasicProperties,
     body: Bytes,
-    again: u8,
+    care: Care,
+}
+
+/// What is done about a message that doesn't arrive.
+enum Care {
+    /// It is published again, unless it was so often already.
+    Again(u8),
+    /// Its publisher is told what becomes of it.
+    Told(oneshot::Sender<Result<(), Cause>>),
+    /// Nothing: an answer to somebody who may be gone.
+    None,
 }
 
 impl Publisher {
@@ -102,8 +114,45 @@ impl Publisher {
             queue: queue.to_owned(),
             properties: self.shared.properties(&message),
             body: message.body,
-            again: 0,
+            care: Care::Again(0),
         };
+        Arc::clone(&self.shared).publish(outgoing, Instant::now() + CALL).await
+    }
+}
+
+impl Publisher {
+    /// Publishes a message and waits until the broker has it safe.
+    pub(super) async fn publish_safely(
+        &self,
+        queue: &str,
+        properties: BasicProperties,
+        body: Bytes,
+    ) -> Result<(), BrokerError> {
+        let deadline = Instant::now() + CALL_SAFELY;
+        // The queue may be gone, which lapin wouldn't tell of this message for sure.
+        match tokio::time::timeout_at(deadline, self.shared.consuming.declare("publish to", queue)).await {
+            Ok(declared) => declared?,
+            Err(_) => return Err(unavailable("publish to", queue, "the queue couldn't be declared in time")),
+        }
+        let (told, is_told) = oneshot::channel();
+        let outgoing = Outgoing { queue: queue.to_owned(), properties, body, care: Care::Told(told) };
+        Arc::clone(&self.shared).publish(outgoing, deadline).await?;
+        match tokio::time::timeout_at(deadline, is_told).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => Err(unavailable("publish to", queue, error)),
+            Ok(Err(_)) => Err(unavailable("publish to", queue, "the connection has ended")),
+            Err(_) => Err(unavailable("publish to", queue, "the broker didn't confirm the message in time")),
+        }
+    }
+
+    /// Publishes an answer. It is dropped when its queue doesn't exist.
+    pub(super) async fn publish_reply(
+        &self,
+        queue: &str,
+        properties: BasicProperties,
+        body: Bytes,
+    ) -> Result<(), BrokerError> {
+        let outgoing = Outgoing { queue: queue.to_owned(), properties, body, care: Care::None };
         Arc::clone(&self.shared).publish(outgoing, Instant::now() + CALL).await
     }
 }
@@ -161,7 +210,8 @@ impl Session {
 
     /// Writes a message; the result is told of its confirmation.
     async fn write(&self, outgoing: &Outgoing) -> lapin::Result<lapin::PublisherConfirm> {
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let mandatory = !matches!(outgoing.care, Care::None);
+        let options = BasicPublishOptions { mandatory, ..BasicPublishOptions::default() };
         let mut writing = pin!(self.channel.basic_publish(
             "".into(),
             outgoing.queue.as_str().into(),
@@ -210,7 +260,8 @@ impl Shared {
             Err(_) => return Err(late("too many messages are unconfirmed")),
         };
         let session = self.session(deadline).await.map_err(late)?;
-        if !session.declared().contains(&queue) {
+        let is_made_by_us = matches!(outgoing.care, Care::Again(_));
+        if is_made_by_us && !session.declared().contains(&queue) {
             match tokio::time::timeout_at(deadline, self.consuming.declare("publish to", &queue)).await {
                 Ok(declared) => declared?,
                 Err(_) => return Err(late("the queue couldn't be declared in time")),
@@ -266,22 +317,34 @@ impl Shared {
         drop(written.send(Ok(())));
         let confirmation = confirm.await;
         drop(room);
-        match confirmation {
-            Ok(Confirmation::Ack(returned)) => {
-                // It may be another message than this: lapin attaches what came back to the next confirmation.
-                if let Some(returned) = returned {
-                    self.returned(&session, returned.delivery);
+        let result = match confirmation {
+            Ok(Confirmation::Ack(returned)) => Ok(returned),
+            Ok(Confirmation::Nack(returned)) => Err(("the broker refused it", returned)),
+            Ok(Confirmation::NotRequested) => Ok(None),
+            Err(error) => {
+                // Its fate is unknown: the supervisor raises the generation.
+                session.broken.notify_one();
+                if let Care::Told(told) = outgoing.care {
+                    drop(told.send(Err(error.into())));
                 }
+                return;
             }
-            Ok(Confirmation::Nack(returned)) => {
-                if let Some(returned) = returned {
-                    self.returned(&session, returned.delivery);
-                }
-                self.publish_again(outgoing, "the broker refused it");
+        };
+        let (refused, returned) = match result {
+            Ok(returned) => (None, returned),
+            Err((why, returned)) => (Some(why), returned),
+        };
+        // It may be another message than this: lapin attaches what came back to the next confirmation.
+        if let Some(returned) = returned {
+            self.returned(&session, returned.delivery);
+        }
+        match (outgoing.care, refused) {
+            (Care::Told(told), refused) => drop(told.send(refused.map_or(Ok(()), |why| Err(why.into())))),
+            (Care::Again(again), Some(why)) => {
+                let Outgoing { queue, properties, body, .. } = outgoing;
+                self.publish_again(queue, properties, body, again, why);
             }
-            Ok(Confirmation::NotRequested) => {}
-            // Its fate is unknown: the supervisor raises the generation.
-            Err(_) => session.broken.notify_one(),
+            (Care::Again(_), None) | (Care::None, _) => {}
         }
     }
 
@@ -291,23 +354,29 @@ impl Shared {
         session.declared().remove(&queue);
         let header = message.properties.headers().as_ref().and_then(|headers| headers.inner().get(AGAIN).cloned());
         let again = header.and_then(|value| value.as_short_short_uint()).unwrap_or_default();
-        let outgoing = Outgoing { queue, properties: message.properties, body: Bytes::from(message.data), again };
-        self.publish_again(outgoing, "its queue doesn't exist");
+        self.publish_again(queue, message.properties, Bytes::from(message.data), again, "its queue doesn't exist");
     }
 
-    fn publish_again(self: &Arc<Self>, mut outgoing: Outgoing, why: &'static str) {
-        let id = outgoing.properties.message_id().as_ref().map_or_else(String::new, ToString::to_string);
-        if outgoing.again >= AGAIN_MAX {
-            warn!(queue = outgoing.queue, id, why, "a message is given up; the sweep publishes it again");
+    fn publish_again(
+        self: &Arc<Self>,
+        queue: String,
+        properties: BasicProperties,
+        body: Bytes,
+        again: u8,
+        why: &'static str,
+    ) {
+        let id = properties.message_id().as_ref().map_or_else(String::new, ToString::to_string);
+        if again >= AGAIN_MAX {
+            warn!(queue, id, why, "a message is given up; the sweep publishes it again");
             self.generation.fetch_add(1, Ordering::AcqRel);
             return;
         }
-        warn!(queue = outgoing.queue, id, why, "a message is published again");
-        let pause = AGAIN_PAUSE * (1 << outgoing.again);
-        outgoing.again += 1;
-        let mut headers = outgoing.properties.headers().clone().unwrap_or_default();
-        headers.insert(AGAIN.into(), AMQPValue::ShortShortUInt(outgoing.again));
-        outgoing.properties = outgoing.properties.with_headers(headers);
+        warn!(queue, id, why, "a message is published again");
+        let pause = AGAIN_PAUSE * (1 << again);
+        let again = again + 1;
+        let mut headers = properties.headers().clone().unwrap_or_default();
+        headers.insert(AGAIN.into(), AMQPValue::ShortShortUInt(again));
+        let outgoing = Outgoing { queue, properties: properties.with_headers(headers), body, care: Care::Again(again) };
         // A type that can be named keeps this future from containing itself.
         let publication: std::pin::Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin({
             let shared = Arc::clone(self);
