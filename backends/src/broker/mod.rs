@@ -6,6 +6,7 @@
 pub mod embedded;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;
+pub mod submissions;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +16,15 @@ use bytes::Bytes;
 pub enum BrokerError {
     #[error("failed to {verb} queue `{queue}`: the broker can't be reached")]
     Unavailable { verb: &'static str, queue: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("the broker's address can't be understood: {why}")]
+    Address { why: String },
+    #[error("the broker at {place} can't be reached; does it run, and are the user, password and virtual host right?")]
+    Unreachable { place: String, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error(
+        "queue `{queue}` exists with other settings than those of a {wanted} queue; choose the queue type that it \
+         has, or end what uses it and delete it (rabbitmqctl delete_queue {queue}): what was in it is published again"
+    )]
+    Mismatch { queue: String, wanted: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("a message of {bytes} bytes for queue `{queue}` is over the limit of {limit}")]
     TooLarge { queue: String, bytes: usize, limit: usize },
 }
