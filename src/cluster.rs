@@ -7,7 +7,7 @@ use anyhow::Context;
 use gristmill_backends::broker::Broker;
 use gristmill_backends::broker::embedded::EmbeddedBroker;
 use gristmill_backends::broker::rabbitmq::{self, RabbitBroker, RabbitOptions};
-use gristmill_backends::state::State;
+use gristmill_backends::broker::submissions::SubmissionQueue;
 use gristmill_protocol::WorkerId;
 use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_worker::{Executor, Resources};
@@ -17,7 +17,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
-use crate::home::{Home, connect_state};
+use crate::home::Home;
 use crate::settings::{QueueType, Settings};
 
 /// Share of the machine's memory that one task may plan with.
@@ -44,25 +44,38 @@ impl WorkerSetup {
     }
 }
 
+/// A broker, and the queue of submissions where it has one: nobody else can send to a broker of this process.
+#[derive(Clone)]
+pub struct OpenBroker {
+    pub broker: Arc<dyn Broker>,
+    pub submissions: Option<Arc<dyn SubmissionQueue>>,
+}
+
 /// The broker that the settings name; one of this process when they name none.
-pub async fn open_broker(settings: &Settings) -> anyhow::Result<Arc<dyn Broker>> {
-    let Some(url) = &settings.broker else { return Ok(Arc::new(EmbeddedBroker::new())) };
+pub async fn open_broker(settings: &Settings) -> anyhow::Result<OpenBroker> {
+    let Some(url) = &settings.broker else {
+        return Ok(OpenBroker { broker: Arc::new(EmbeddedBroker::new()), submissions: None });
+    };
     let queue_type = match settings.queue_type {
         QueueType::Classic => rabbitmq::QueueType::Classic,
         QueueType::Quorum => rabbitmq::QueueType::Quorum,
     };
     let options = RabbitOptions { queue_type, ..RabbitOptions::default() };
-    Ok(Arc::new(RabbitBroker::connect(url, options).await.context("failed to connect to the broker")?))
+    let broker = Arc::new(RabbitBroker::connect(url, options).await.context("failed to connect to the broker")?);
+    Ok(OpenBroker { broker: broker.clone(), submissions: Some(broker) })
 }
 
 /// A scheduler that runs in this process.
 pub struct SchedulerPart {
     driver: JoinHandle<()>,
+    /// Takes submissions, where there is a queue of them.
+    intake: Option<JoinHandle<()>>,
     stop: oneshot::Sender<()>,
 }
 
 impl SchedulerPart {
-    pub async fn start(home: &Home, broker: Arc<dyn Broker>) -> anyhow::Result<SchedulerPart> {
+    pub async fn start(home: &Home, open: OpenBroker) -> anyhow::Result<SchedulerPart> {
+        let OpenBroker { broker, submissions } = open;
         let config = DriverConfig::all_shards(random_bits() as u64);
         let (driver, _handle) = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
             .await
@@ -72,7 +85,8 @@ impl SchedulerPart {
             // A sender that is dropped has asked for the same.
             stopped.await.ok();
         }));
-        Ok(SchedulerPart { driver, stop })
+        let intake = submissions.map(|queue| tokio::spawn(crate::intake::serve(queue, home.state.clone())));
+        Ok(SchedulerPart { driver, intake, stop })
     }
 
     /// Whether it has ended, which it doesn't by itself.
@@ -82,6 +96,9 @@ impl SchedulerPart {
 
     /// Gives its shards up, so that others take them at once, and ends.
     pub async fn stop(self) {
+        if let Some(intake) = self.intake {
+            intake.abort();
+        }
         if self.stop.send(()).is_ok() && tokio::time::timeout(STOP_PATIENCE, self.driver).await.is_err() {
             tracing::warn!("the scheduler didn't stop in time");
         }
@@ -100,7 +117,6 @@ impl WorkerPart {
     pub async fn start(
         home: &Home,
         broker: Arc<dyn Broker>,
-        settings: Option<&Settings>,
         setup: WorkerSetup,
     ) -> anyhow::Result<WorkerPart> {
         let resources = Resources {
@@ -110,14 +126,13 @@ impl WorkerPart {
             threads: setup.slots as usize,
             memory_bytes: setup.memory_bytes,
         };
-        WorkerPart::start_with(home, broker, settings, setup, Arc::new(Executor::new(resources))).await
+        WorkerPart::start_with(home, broker, setup, Arc::new(Executor::new(resources))).await
     }
 
     /// Starts with another way of doing the work. It is known to the scheduler when this returns.
     pub async fn start_with(
         home: &Home,
         broker: Arc<dyn Broker>,
-        settings: Option<&Settings>,
         setup: WorkerSetup,
         execute: Arc<dyn Execute>,
     ) -> anyhow::Result<WorkerPart> {
@@ -127,7 +142,7 @@ impl WorkerPart {
         let (worker, heartbeat) =
             Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
         heartbeat.beat().await;
-        beat_on_its_own_thread(heartbeat, settings.filter(|settings| settings.is_distributed()).cloned())?;
+        beat_on_its_own_thread(heartbeat.with_state(home.heartbeat_state.clone()))?;
         Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), drain })
     }
 
@@ -150,35 +165,16 @@ impl WorkerPart {
     }
 }
 
-/// Training takes every core for minutes; the heartbeat has a thread that it can't be kept from, and a
-/// connection that a large answer can't hold up.
-fn beat_on_its_own_thread(heartbeat: Heartbeat, servers: Option<Settings>) -> anyhow::Result<()> {
-    let beat = async move {
-        let heartbeat = match servers {
-            None => heartbeat,
-            Some(settings) => heartbeat.with_state(connect_for_ever(&settings).await),
-        };
-        heartbeat.run().await;
-    };
+/// Training takes every core for minutes; the heartbeat has a thread that it can't be kept from.
+fn beat_on_its_own_thread(heartbeat: Heartbeat) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
         .spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(beat),
+            Ok(runtime) => runtime.block_on(heartbeat.run()),
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat"),
         })
         .context("failed to start a thread")?;
     Ok(())
-}
-
-async fn connect_for_ever(settings: &Settings) -> Arc<dyn State> {
-    const PAUSE: Duration = Duration::from_millis(200);
-    loop {
-        match connect_state(settings).await {
-            Ok(state) => return state,
-            Err(error) => tracing::warn!(error = &*error, "the heartbeat can't reach the state"),
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
 }
 
 /// A scheduler and a worker on the stores of one home, and a broker between them.
@@ -191,8 +187,8 @@ impl Cluster {
     /// Starts both. The worker is known to the scheduler from its first turn on.
     pub async fn start(home: &Home, setup: WorkerSetup) -> anyhow::Result<Cluster> {
         let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new());
-        let worker = WorkerPart::start(home, broker.clone(), None, setup).await?;
-        let scheduler = SchedulerPart::start(home, broker).await?;
+        let worker = WorkerPart::start(home, broker.clone(), setup).await?;
+        let scheduler = SchedulerPart::start(home, OpenBroker { broker, submissions: None }).await?;
         Ok(Cluster { scheduler, worker })
     }
 

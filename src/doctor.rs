@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use gristmill_backends::broker::{Broker, Message};
+use gristmill_backends::broker::Message;
 use serde_json::json;
 
 use crate::cli::JsonArgs;
@@ -83,7 +83,7 @@ async fn broker(settings: &Settings) -> Finding {
         return Finding { part: "broker", at: "this process".to_owned(), result: Ok("embedded".to_owned()) };
     };
     let result = async {
-        let broker = open_broker(settings).await?;
+        let broker = open_broker(settings).await?.broker;
         let mut consumer = broker.consume(QUEUE, 1).await?;
         let mut times = Vec::new();
         for _ in 0..ROUNDS {

@@ -160,7 +160,7 @@ fn explain_open(history: &History, mut core: Scheduler, workers: Option<&[Worker
         None => format!("{done} of {} steps are done", history.steps.len()),
     };
     let hint = match workers {
-        Some([]) => Some(format!("nothing is at work on it: `gristmill resume {run}` goes on where it stopped")),
+        Some([]) => Some("no worker is alive: start one with `gristmill worker`".to_owned()),
         Some(_) => None,
         None => Some(format!("if nothing is at work on it, `gristmill resume {run}` goes on where it stopped")),
     };
@@ -402,7 +402,7 @@ mod tests {
 
               trips (waiting): waits for `flights`
 
-            hint: nothing is at work on it: `gristmill resume run-019424f8608871d68f8a99f8a2690153` goes on where it stopped
+            hint: no worker is alive: start one with `gristmill worker`
         "#]],
         );
     }

@@ -20,41 +20,48 @@ use crate::settings::{ArtifactStore, Settings};
 #[derive(Clone)]
 pub struct Home {
     pub state: Arc<dyn State>,
+    /// The same state over connections of its own, which large answers can't hold up. It belongs to the runtime
+    /// that uses it first.
+    pub heartbeat_state: Arc<dyn State>,
     pub artifacts: Arc<dyn Artifacts>,
     pub registry: Registry,
 }
 
+/// The state twice: see [`Home::heartbeat_state`].
+type States = (Arc<dyn State>, Arc<dyn State>);
+
 impl Home {
     /// Opens the stores to work on them: owns the folder, making it if there is none, or connects.
     pub async fn own(settings: &Settings, synchronous: Synchronous) -> anyhow::Result<Home> {
-        let state: Arc<dyn State> = match &settings.state {
-            Some(_) => connect_state(settings).await?,
-            None => Arc::new(EmbeddedState::open(&settings.home, synchronous)?),
+        let states = match &settings.state {
+            Some(_) => connect(settings).await?,
+            None => embedded(EmbeddedState::open(&settings.home, synchronous)?),
         };
-        Home::with(state, settings).await
+        Home::with(states, settings).await
     }
 
     /// Owns a folder, whatever the settings say.
     pub fn own_folder(folder: &Path, synchronous: Synchronous) -> anyhow::Result<Home> {
-        let state = Arc::new(EmbeddedState::open(folder, synchronous)?);
-        let artifacts = open_folder(&folder.join("artifacts"))?;
-        let registry = Registry::new(state.clone(), artifacts.clone());
-        Ok(Home { state, artifacts, registry })
+        let states = embedded(EmbeddedState::open(folder, synchronous)?);
+        Ok(Home::of(states, open_folder(&folder.join("artifacts"))?))
     }
 
     /// Opens the stores to read, beside whoever works on them.
     pub async fn read(settings: &Settings) -> anyhow::Result<Home> {
-        let state: Arc<dyn State> = match &settings.state {
-            Some(_) => connect_state(settings).await?,
-            None => Arc::new(EmbeddedState::open_reader(&settings.home)?),
+        let states = match &settings.state {
+            Some(_) => connect(settings).await?,
+            None => embedded(EmbeddedState::open_reader(&settings.home)?),
         };
-        Home::with(state, settings).await
+        Home::with(states, settings).await
     }
 
-    async fn with(state: Arc<dyn State>, settings: &Settings) -> anyhow::Result<Home> {
-        let artifacts = open_artifacts(settings).await?;
+    async fn with(states: States, settings: &Settings) -> anyhow::Result<Home> {
+        Ok(Home::of(states, open_artifacts(settings).await?))
+    }
+
+    fn of((state, heartbeat_state): States, artifacts: Arc<dyn Artifacts>) -> Home {
         let registry = Registry::new(state.clone(), artifacts.clone());
-        Ok(Home { state, artifacts, registry })
+        Home { state, heartbeat_state, artifacts, registry }
     }
 
     /// The run that a text means: a whole id, or the last digits of one; the newest run for nothing.
@@ -86,12 +93,22 @@ impl Home {
     }
 }
 
-/// Connects to the state that the settings name. Whoever must not share connections connects once more.
+fn embedded(state: EmbeddedState) -> States {
+    let state: Arc<dyn State> = Arc::new(state);
+    (state.clone(), state)
+}
+
+/// Connects to the state that the settings name.
 pub async fn connect_state(settings: &Settings) -> anyhow::Result<Arc<dyn State>> {
+    connect(settings).await.map(|(state, _)| state)
+}
+
+async fn connect(settings: &Settings) -> anyhow::Result<States> {
     let url = settings.state.as_deref().context("no state is set")?;
     let options = RedisOptions { allow_unsafe: settings.allow_unsafe_state, ..RedisOptions::default() };
     let state = RedisState::connect(url, options).await.context("failed to connect to the state")?;
-    Ok(Arc::new(state))
+    let heartbeat = state.another();
+    Ok((Arc::new(state), Arc::new(heartbeat)))
 }
 
 /// Opens the artifact store that the settings name.

@@ -9,6 +9,7 @@
 //! serve.rs     scheduler, worker, up: processes that run until they are told to end
 //! run.rs       run, resume: start, watch, sum up
 //! submission.rs  what is submitted; submit, watch, wait
+//! intake.rs    jobs submitted through a queue
 //! files.rs     a caller's files, where workers don't see them
 //! follow.rs    a run's progress, from its journal
 //! doctor.rs    are the servers there and fit?
@@ -39,6 +40,7 @@ mod files;
 mod follow;
 mod home;
 mod init;
+mod intake;
 mod models;
 mod problem;
 mod progress;

@@ -63,8 +63,9 @@ pub async fn explain(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> 
     let home = Home::read(settings).await?;
     let run = home.find_run(args.run.as_deref()).await?;
     let now = home.state.clock().await?.now;
-    // Only the process that owns the home knows its workers; the journal says the rest.
-    let explanation = explaining::explain(&*home.state, run, None, now).await?;
+    // A home's workers are known to the process that owns it alone; the journal says the rest.
+    let workers = home.state.workers().await.ok();
+    let explanation = explaining::explain(&*home.state, run, workers.as_deref(), now).await?;
     if args.json {
         print_json(&explanation.to_json())?;
     } else {

@@ -58,7 +58,7 @@ pub async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Result<Exi
     let broker = open_broker(settings).await?;
     let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
-    let mut worker = WorkerPart::start(&home, broker, Some(settings), setup).await?;
+    let mut worker = WorkerPart::start(&home, broker.broker, setup).await?;
     eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken()).await?;
     drain(&mut worker, &mut ends).await;
@@ -72,7 +72,7 @@ pub async fn up(settings: &Settings, args: UpArgs) -> anyhow::Result<Exit> {
     let broker = open_broker(settings).await?;
     let setup = WorkerSetup::new(args.worker.pools, args.worker.slots, args.worker.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
-    let mut worker = WorkerPart::start(&home, broker.clone(), Some(settings), setup).await?;
+    let mut worker = WorkerPart::start(&home, broker.broker.clone(), setup).await?;
     let scheduler = SchedulerPart::start(&home, broker).await?;
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
