@@ -433,6 +433,8 @@ async fn a_server_that_may_lose_data_is_refused() {
     let error = RedisState::connect(&evicting.url(), RedisOptions::default()).await.err().expect("refused");
     assert!(error.to_string().contains("set `maxmemory-policy noeviction`"), "{error}");
 
+    let nowhere = RedisState::connect("http://localhost", RedisOptions::default()).await.err().expect("refused");
+    assert!(nowhere.to_string().contains("write it as `redis://host:port/`"), "{nowhere}");
     let nobody = RedisState::connect("redis://127.0.0.1:1/", RedisOptions::default()).await.err().expect("refused");
     assert!(matches!(nobody, StateError::Unavailable { .. }), "{nobody}");
 }

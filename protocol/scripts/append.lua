@@ -31,6 +31,7 @@ for at = first, #ARGV, 5 do
     local head = tonumber(record[1])
     run = {
       id = id, head = head, before = record[3], status = record[3], leases = base .. 't:' .. id, bits = base .. 'ok:' .. id,
+      cache = {}, changed = {},
       done = last[id] == head and record[2] == append,
     }
     found[id] = run
@@ -66,7 +67,7 @@ end
 -- Records of attempts that have ended say nothing more beside the bit; one that is worked on stays, to be closed.
 local function settle(run, number)
   redis.call('SETBIT', run.bits, number, 1)
-  run.settled = true
+  run.has_settled = true
   local index = string.format('%08x', number)
   local records = read_records(run, index)
   local left = {}
@@ -92,11 +93,12 @@ for _, entry in ipairs(write) do
   run.written = true
 end
 
+flush()
 for _, run in pairs(found) do
   if run.written then
     local record = base .. 'r:' .. run.id
     redis.call('HSET', record, 'head', int(run.head), 'append', append, 'status', run.status)
-    if run.settled then redis.call('HSET', record, 'settled_at', int(now)) end
+    if run.has_settled then redis.call('HSET', record, 'settled_at', int(now)) end
     if is_active(run.status) then
       redis.call('ZADD', base .. 'open', int(run.head), run.id)
       if not is_active(run.before) then

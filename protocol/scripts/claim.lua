@@ -22,8 +22,10 @@ local function claim(attempt, timeout_ms)
   return 'granted'
 end
 
+prefetch(ARGV, 4, 2)
 local answers = {}
 for at = 4, #ARGV, 2 do
   answers[#answers + 1] = claim(split_attempt(ARGV[at]), ARGV[at + 1])
 end
+flush()
 return answers

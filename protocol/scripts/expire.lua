@@ -18,10 +18,11 @@ end
 
 local ended, count = {}, 0
 while count < limit do
-  local due = redis.call('ZRANGEBYSCORE', base .. 'due', '-inf', int(now), 'LIMIT', 0, limit - count)
-  if #due == 0 then break end
-  for _, text in ipairs(due) do
-    redis.call('ZREM', base .. 'due', text)
+  local over = redis.call('ZRANGEBYSCORE', base .. 'due', '-inf', int(now), 'LIMIT', 0, limit - count)
+  if #over == 0 then break end
+  in_parts('ZREM', base .. 'due', over)
+  prefetch(over, 1, 1)
+  for _, text in ipairs(over) do
     local how = expire(split_attempt(text))
     if how then
       ended[#ended + 1], ended[#ended + 2] = text, how
@@ -29,5 +30,6 @@ while count < limit do
     end
   end
 end
+flush()
 if count > 0 then push(now, 'expired', ended) end
 return { 'ended', count }

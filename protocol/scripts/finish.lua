@@ -58,6 +58,7 @@ local function finish(attempt, kind)
   return late(run, attempt, record, records, kind)
 end
 
+prefetch(ARGV, 2, 3)
 local answers, accepted = {}, { 'worker', worker }
 for at = 2, #ARGV, 3 do
   local verdict = finish(split_attempt(ARGV[at]), ARGV[at + 1])
@@ -67,5 +68,6 @@ for at = 2, #ARGV, 3 do
   end
   answers[#answers + 1] = (verdict == 'take' or verdict == 'known') and 'recorded' or verdict
 end
+flush()
 if #accepted > 2 then push(now, 'finished', accepted) end
 return answers

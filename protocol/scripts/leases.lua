@@ -13,6 +13,7 @@ local function view(attempt)
   return 'unclaimed'
 end
 
+prefetch(ARGV, 1, 1)
 local views = {}
 for at = 1, #ARGV do views[at] = view(split_attempt(ARGV[at])) end
 return views

@@ -13,7 +13,7 @@ local function renew(attempt, left_ms)
     if record.deadline == '' or tonumber(record.deadline) > now then
       record.until_ = int(lease_end(now, lease_ms, record.deadline))
       write_records(run, attempt.index, records)
-      redis.call('ZADD', base .. 'due', record.until_, attempt.text)
+      due[attempt.text] = record.until_
     end
     return 'held'
   end
@@ -22,8 +22,10 @@ local function renew(attempt, left_ms)
   return 'held'
 end
 
+prefetch(ARGV, 3, 2)
 local answers = {}
 for at = 3, #ARGV, 2 do
   answers[#answers + 1] = renew(split_attempt(ARGV[at]), ARGV[at + 1])
 end
+flush()
 return answers

@@ -24,9 +24,11 @@ local function revoke(attempt)
   return holder
 end
 
+prefetch(ARGV, 2, 1)
 local ended = {}
 for at = 2, #ARGV do
   ended[#ended + 1], ended[#ended + 2] = ARGV[at], revoke(split_attempt(ARGV[at]))
 end
+flush()
 if #ended > 0 then push(now, 'revoked', ended) end
 return { 'done' }

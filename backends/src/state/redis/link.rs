@@ -65,7 +65,10 @@ impl Address {
         let client = url
             .into_connection_info()
             .and_then(|info| Client::open(info.set_tcp_settings(TcpSettings::default().set_nodelay(true))))
-            .map_err(|error| unavailable("connect to Redis", error))?;
+            .map_err(|error| StateError::Unsuitable {
+                what: "the address of the Redis server".to_owned(),
+                advice: format!("write it as `redis://host:port/` ({error})"),
+            })?;
         Ok(Address { client, allow_unsafe })
     }
 
