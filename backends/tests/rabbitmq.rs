@@ -81,7 +81,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // At once, as its data goes with the folder; then what a crash leaves behind.
         self.control(&["stop-one", "rabbitmq"], &["--kill"]);
+        self.control(&["stop-one", "rabbitmq"], &[]);
     }
 }
 
