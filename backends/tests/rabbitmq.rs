@@ -246,6 +246,17 @@ async fn a_broker_that_cannot_be_reached_is_named() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_is_said_at_once() {
+    let server = Server::shared();
+    let url = server.url().replace("guest:guest", "guest:wrong");
+    let began = Instant::now();
+    let error = RabbitBroker::connect(&url, RabbitOptions::default()).await.err().expect("it is refused");
+    assert!(matches!(error, BrokerError::Unreachable { .. }), "{error:?}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+    assert!(began.elapsed() < RabbitOptions::default().connect_within, "it was tried again");
+}
+
+#[tokio::test]
 async fn an_address_that_makes_no_sense_is_refused() {
     let error = RabbitBroker::connect("rabbit", RabbitOptions::default()).await.err().expect("it is refused");
     assert!(matches!(error, BrokerError::Address { .. }), "{error:?}");
