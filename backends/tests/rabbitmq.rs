@@ -81,7 +81,9 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        // At once, as its data goes with the folder; then what a crash leaves behind.
         self.control(&["stop-one", "rabbitmq"], &["--kill"]);
+        self.control(&["stop-one", "rabbitmq"], &[]);
     }
 }
 
@@ -241,6 +243,17 @@ async fn a_broker_that_cannot_be_reached_is_named() {
         assert!(text.contains(&port.to_string()) && !text.contains("secret"), "{text}");
         drop(listener);
     }
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_said_at_once() {
+    let server = Server::shared();
+    let url = server.url().replace("guest:guest", "guest:wrong");
+    let began = Instant::now();
+    let error = RabbitBroker::connect(&url, RabbitOptions::default()).await.err().expect("it is refused");
+    assert!(matches!(error, BrokerError::Unreachable { .. }), "{error:?}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+    assert!(began.elapsed() < RabbitOptions::default().connect_within, "it was tried again");
 }
 
 #[tokio::test]

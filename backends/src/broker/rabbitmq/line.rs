@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{debug, info};
 
-use super::{Cause, QueueType, RETRY_FIRST, RETRY_MAX, in_time, unavailable};
+use super::{CALL, Cause, QueueType, RETRY_FIRST, RETRY_MAX, in_time, unavailable};
 use crate::broker::BrokerError;
 
 /// Seconds between heartbeats. A peer that is gone is noticed after two, under which nothing else that waits for
@@ -134,10 +134,18 @@ impl Line {
 
     /// How many messages of a queue wait for a consumer. A queue that doesn't exist has none.
     pub(super) async fn ready(&self, queue: &str) -> Result<u64, BrokerError> {
+        match tokio::time::timeout(CALL, self.count(queue)).await {
+            Ok(Ok(count)) => Ok(count),
+            Ok(Err(error)) => Err(unavailable("look at", queue, error)),
+            Err(_) => Err(unavailable("look at", queue, "there was no answer in time")),
+        }
+    }
+
+    async fn count(&self, queue: &str) -> Result<u64, Cause> {
         let mut kept = self.asking.lock().await;
         let channel = match kept.take().filter(|channel| channel.status().connected()) {
             Some(channel) => channel,
-            None => self.channel().await.map_err(|error| unavailable("look at", queue, error))?,
+            None => self.channel().await?,
         };
         match in_time(channel.queue_declare(queue.into(), passive(), FieldTable::default())).await {
             Ok(declared) => {
@@ -145,7 +153,7 @@ impl Line {
                 Ok(declared.message_count().into())
             }
             Err(error) if soft_error(&*error) == Some(AMQPSoftError::NOTFOUND) => Ok(0),
-            Err(error) => Err(unavailable("look at", queue, error)),
+            Err(error) => Err(error),
         }
     }
 }
