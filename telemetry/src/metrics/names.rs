@@ -1,0 +1,58 @@
+//! Every metric of the system, with its name, its labels and a sentence on how to read it.
+
+use std::sync::Arc;
+
+use opentelemetry::metrics::Meter;
+
+use super::{CALL_SECONDS, COUNTS, Counter, Family, Gauge, Histogram, Maker, TASK_SECONDS};
+
+macro_rules! metrics {
+    ($($make:ident $field:ident: $series:ident = $name:literal [$($label:literal),*] $(($bounds:expr))? $help:literal;)*) => {
+        /// All metrics of a process. Those with labels appear with their first value.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $field: Arc<Family<$series>>,)*
+        }
+
+        impl Metrics {
+            /// Metrics that are also sent to a collector, when there is one.
+            pub fn new(meter: Option<Meter>) -> Metrics {
+                let maker = Maker { meter };
+                Metrics { $($field: maker.$make($name, $help, &[$($label),*] $(, $bounds)?),)* }
+            }
+
+            /// All of them in Prometheus' text format.
+            pub fn to_text(&self) -> String {
+                let mut out = String::new();
+                $(self.$field.write(&mut out);)*
+                out
+            }
+        }
+    };
+}
+
+metrics! {
+    counter runs: Counter = "gristmill_runs_total" ["outcome"] "Runs that ended, by how.";
+    gauge runs_active: Gauge = "gristmill_runs_active" [] "Runs that this scheduler has not ended yet.";
+    counter tasks: Counter = "gristmill_tasks_total" ["outcome"] "Attempts that ended, by how.";
+    histogram task_duration: Histogram = "gristmill_task_duration_seconds" ["kind"] (TASK_SECONDS)
+        "How long attempts ran, by the kind of their step.";
+    histogram task_wait: Histogram = "gristmill_task_wait_seconds" ["pool"] (TASK_SECONDS)
+        "How long tasks were ready before a worker claimed them; growing means too few workers.";
+    gauge queue_ready: Gauge = "gristmill_queue_ready" ["pool"] "Tasks that are ready and with no worker.";
+    gauge leases_held: Gauge = "gristmill_leases_held" [] "Attempts that this process holds or has given out.";
+    counter leases_lost: Counter = "gristmill_leases_lost_total" [] "Leases that passed without a heartbeat.";
+    gauge shards_owned: Gauge = "gristmill_shards_owned" [] "Shards of this scheduler; all schedulers' sum is 16.";
+    gauge slots: Gauge = "gristmill_slots" ["state"] "Slots of this worker, busy and free.";
+    histogram append_duration: Histogram = "gristmill_append_duration_seconds" [] (CALL_SECONDS)
+        "How long facts took to become durable.";
+    histogram turn_events: Histogram = "gristmill_turn_events" [] (COUNTS)
+        "Events handled in one turn; growing means that the scheduler is behind.";
+    histogram store_call_duration: Histogram = "gristmill_store_call_duration_seconds" ["verb", "result"] (CALL_SECONDS)
+        "How long calls of the state store took.";
+    histogram artifact_call_duration: Histogram = "gristmill_artifact_call_duration_seconds" ["verb", "result"] (TASK_SECONDS)
+        "How long calls of the artifact store took.";
+    counter artifact_bytes: Counter = "gristmill_artifact_bytes_total" ["verb"] "Bytes put into and read from artifacts.";
+    counter messages: Counter = "gristmill_messages_total" ["operation", "result"]
+        "Messages published to and settled with the broker.";
+}
