@@ -323,12 +323,14 @@ impl Driver {
     }
 
     /// Takes what came into the inboxes, in order, as one turn.
+    ///
+    /// That the store went back may show here first: then what it lost is written again, and the inbox read anew.
     async fn take_entries(&mut self, entries: Vec<(Shard, InboxEntry)>) {
         let mut events = Vec::new();
         // Shards of which a journal couldn't be read: nothing of what came for them may count as taken.
-        let mut unread: Vec<Shard> = Vec::new();
+        let mut unread: BTreeMap<Shard, StateError> = BTreeMap::new();
         for (shard, entry) in entries {
-            if unread.contains(&shard) {
+            if unread.contains_key(&shard) {
                 continue;
             }
             let Some(owned) = self.shards.get_mut(&shard) else { continue };
@@ -342,12 +344,16 @@ impl Driver {
                 InboxEvent::Created { run } => match self.load_unless_held(run).await {
                     Ok(Some(true)) => events.push(Event::Activated { run }),
                     Ok(_) => {}
-                    Err(_) => unread.push(shard),
+                    Err(error) => {
+                        unread.insert(shard, error);
+                    }
                 },
                 InboxEvent::Resume { run, by } => match self.load_unless_held(run).await {
                     Ok(None | Some(true)) => events.push(Event::ResumeAsked { run, by }),
                     Ok(Some(false)) => {}
-                    Err(_) => unread.push(shard),
+                    Err(error) => {
+                        unread.insert(shard, error);
+                    }
                 },
                 InboxEvent::Cancel { run, by } => events.push(Event::CancelAsked { run, by }),
                 InboxEvent::Finished { worker, reports } => {
@@ -357,10 +363,20 @@ impl Driver {
                 InboxEvent::Revoked { ended } => events.extend(ended.into_iter().map(Event::Revoked)),
             }
         }
-        for shard in unread {
-            self.lose_for_now(shard);
+        let mut behind: Vec<Shard> = Vec::new();
+        for (shard, error) in unread {
+            match (error, self.shards.get_mut(&shard)) {
+                (StateError::Moved { .. }, Some(owned)) => {
+                    owned.doubted = true;
+                    behind.push(shard);
+                }
+                _ => self.lose_for_now(shard),
+            }
         }
         self.turn(events);
+        for shard in behind {
+            self.reassert(shard).await;
+        }
     }
 
     /// Loads a run that isn't held; says whether it can go on, and nothing when it is held already.

@@ -93,8 +93,9 @@ impl Driver {
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
             let missing = match owned.missing(run, found) {
                 Missing::Unknown => Missing::Unknown,
-                _ if broken && !is_stored(self.state.clone(), owned.recent(run, found)).await? => Missing::Unknown,
-                missing => missing,
+                Missing::Nothing if !broken => Missing::Nothing,
+                missing if is_stored(self.state.clone(), owned.recent(run, found)).await? => missing,
+                _ => Missing::Unknown,
             };
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
             match missing {
@@ -148,7 +149,8 @@ impl Driver {
 }
 
 /// Whether an entry that was written or read here stands where it did: while the right to the shard had run
-/// out another may have written. What is older than the tail can't have been replaced.
+/// out another may have written, and a run that the store had lost may have been made anew. What is older than
+/// the tail can't have been replaced.
 async fn is_stored(state: Arc<dyn State>, known: Option<AppendEntry>) -> Result<bool, StateError> {
     let Some(known) = known else { return Ok(true) };
     let stored = in_time("read a journal", state.journal(known.run, known.position.saturating_sub(1), 1)).await?;

@@ -92,7 +92,7 @@ impl Driver {
         run: RunId,
     ) -> Result<Result<(), Box<dyn std::error::Error + Send + Sync>>, StateError> {
         self.core.forget(run);
-        let mut position = 0;
+        let (mut position, mut recent) = (0, Vec::new());
         loop {
             let entries = in_time("read a journal", self.state.journal(run, position, JOURNAL_READ_MAX)).await?;
             let full = entries.len() >= JOURNAL_READ_MAX;
@@ -107,9 +107,8 @@ impl Driver {
                     }
                 }
                 position = entry.position;
-                let is_recent = self.clock.now().since(entry.at) <= REASSERT_MS;
-                if let Some(owned) = self.shards.get_mut(&run.shard()).filter(|_| is_recent) {
-                    owned.remember(entry_as_read(run, position, entry.body, &body.facts));
+                if self.clock.now().since(entry.at) <= REASSERT_MS {
+                    recent.push(entry_as_read(run, position, entry.body, &body.facts));
                 }
             }
             if !full {
@@ -120,6 +119,11 @@ impl Driver {
             return Ok(Err(format!("`{run}` has no journal").into()));
         }
         if let Some(owned) = self.shards.get_mut(&run.shard()) {
+            if let Some(expected) = owned.last_known(run).filter(|last| *last > position) {
+                // The store went back and lost entries of a run that isn't held any more; they come first.
+                return Err(StateError::Moved { run, expected, found: position });
+            }
+            recent.into_iter().for_each(|entry| owned.remember(entry));
             owned.heads.insert(run, position);
         }
         Ok(Ok(()))

@@ -269,9 +269,13 @@ impl SimStore {
                 let reached = inner.up && inner.store.id == life && !process.is_cut() && !trip.fails_before;
                 if reached {
                     let now = store.time(inner.offset_ms);
+                    let known = inner.ledger.violations.len();
                     let result = effect(Effect { inner: &mut inner, now, sent });
                     let Inner { store: state, books, ledger, .. } = &mut *inner;
                     books.check_limit(state, now, ledger);
+                    for wrong in &ledger.violations[known..] {
+                        store.trace.say(|| format!("WRONG: {wrong}"));
+                    }
                     result
                 } else {
                     Err(unavailable())
