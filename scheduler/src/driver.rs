@@ -93,14 +93,22 @@ impl DriverHandle {
 
 /// What a future beside the loop came to.
 pub(crate) enum Done {
-    /// What was read, and the time at which the reading began.
-    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>, Timestamp),
+    /// What was read, and when the reading began.
+    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>, ReadAt),
     Append(Shard, Result<(), StateError>),
     Effects,
     /// It is time to read the inboxes again.
     Paused,
     Polled(Polled),
     Swept(crate::sweep::Findings),
+}
+
+/// When a reading of the inboxes began, by the store's time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReadAt {
+    time: Timestamp,
+    /// How often the store's time had stepped; after another step the time says nothing any more.
+    steps: u64,
 }
 
 /// One look at the store: its clock, its workers, what became of the right to our shards.
@@ -133,8 +141,8 @@ pub struct Driver {
     /// Shards that aren't ours are left alone until then: their owner may have to write again what was lost.
     no_taking_until: Instant,
     take_overs: u64,
-    /// The time at which the inboxes were last read to their ends.
-    read_at: Timestamp,
+    /// When a reading of the inboxes to their ends last began.
+    read_at: ReadAt,
 }
 
 impl Driver {
@@ -165,7 +173,7 @@ impl Driver {
             to_take_again: BTreeMap::new(),
             no_taking_until: Instant::now(),
             take_overs: 0,
-            read_at: Timestamp::default(),
+            read_at: ReadAt::default(),
         };
         Ok((driver, DriverHandle { questions: sender }))
     }
@@ -214,7 +222,7 @@ impl Driver {
         let state = self.state.clone();
         let after: Vec<(Shard, InboxId)> = self.shards.values().map(|owned| (owned.shard, owned.seen)).collect();
         let wait = Duration::from_millis(self.config.inbox_wait_ms);
-        let begun = self.clock.now();
+        let begun = ReadAt { time: self.clock.store_time(), steps: self.clock.steps() };
         let read = async move {
             let limit = wait + Duration::from_millis(STORE_CALL_MS);
             let read = within("read the inboxes", limit, state.inbox(&after, wait, INBOX_READ_MAX)).await;
@@ -311,7 +319,9 @@ impl Driver {
             Done::Append(shard, result) => self.append_ended(shard, result).await,
             Done::Polled(polled) => self.polled(polled).await,
             Done::Swept(findings) => {
-                let to_do = self.sweep.found(findings, &self.core, self.broker.generation(), self.read_at);
+                let is_known = self.read_at.steps == self.clock.steps();
+                let read_at = if is_known { self.read_at.time } else { Timestamp::default() };
+                let to_do = self.sweep.found(findings, &self.core, self.broker.generation(), read_at);
                 self.turn(to_do.closed.into_iter().map(|attempt| Event::RecordClosed { attempt }));
                 for attempt in to_do.publish {
                     if let Some(assignment) = self.core.assignment_of(attempt) {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::limits::{ACTIVE_RUNS_MAX, INBOX_MAX, RUN_RECORD_DAYS, RUN_TASKS_MAX};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId};
 
 use self::leases::LeaseRecord;
@@ -324,7 +325,7 @@ impl StoreModel {
 
 impl ShardModel {
     fn push(&mut self, now: Timestamp, event: InboxEvent) -> InboxId {
-        let id = if now.0 > self.last.ms {
+        let id = if now.0 > self.last.ms || (left_out(Twin::InboxIdsGoUp) && now.0 < self.last.ms) {
             InboxId { ms: now.0, seq: 0 }
         } else {
             InboxId { ms: self.last.ms, seq: self.last.seq + 1 }

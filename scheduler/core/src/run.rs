@@ -13,6 +13,7 @@ use gristmill_protocol::fact::{Cause, Next, RunStatus, Success, TaskRange};
 use gristmill_protocol::limits::LEASE_MS;
 use gristmill_protocol::message::{Expansion, InputValue, Items, OnFailure};
 use gristmill_protocol::plan::Plan;
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Digest, ErrorCode, Failure, RunId, TaskKey, Timestamp, wire};
 
 use crate::group::{Group, Kind, NewGroup};
@@ -524,7 +525,7 @@ impl Run {
             self.relinger(task, attempt, holder_until, shared);
             return;
         }
-        let lingers = limited && holder_until.is_some();
+        let lingers = limited && holder_until.is_some() && !left_out(Twin::LimitLingers);
         self.leave_out(task, lingers, shared);
         if let (true, Some(until)) = (lingers, holder_until) {
             self.linger(task, attempt, until, shared);

@@ -181,8 +181,13 @@ fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
             }
         }
         Fault::RestartBroker { down_ms, forgets } => {
-            let broker = world.broker.clone();
-            tokio::spawn(async move { broker.restart(down_ms, forgets).await });
+            let world = world.clone();
+            tokio::spawn(async move {
+                world.broker.restart(down_ms, forgets).await;
+                if forgets {
+                    world.store.look_after_publishing(None);
+                }
+            });
         }
         Fault::DeleteQueue => {
             if let Some(queue) = dice.pick(&POOLS) {

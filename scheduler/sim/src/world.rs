@@ -71,6 +71,13 @@ impl World {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A process that has nothing to do waits.
+    fn check_waits(&self, process: &Process) {
+        if process.spins() {
+            self.store.violation(format!("{} spins: it doesn't wait for anything", process.name));
+        }
+    }
+
     fn new_process(&self, kind: &str) -> Arc<Process> {
         let mut roster = self.roster();
         roster.instances += 1;
@@ -95,9 +102,11 @@ async fn live(seed: u64, telling: Telling) -> Outcome {
     let faults = Faults::draw(&mut dice);
     trace.say(|| format!("seed {seed}: {faults:?}"));
     let limit = dice.between(1, 2) as usize;
+    let store_dice = dice.fork();
+    let broker = SimBroker::new(dice.fork(), faults.manners, trace.clone());
     let world = Arc::new(World {
-        store: SimStore::new(dice.fork(), faults.weather, limit, trace.clone()),
-        broker: SimBroker::new(dice.fork(), faults.manners, trace.clone()),
+        store: SimStore::new(store_dice, faults.weather, limit, broker.published.clone(), trace.clone()),
+        broker,
         artifacts: SimArtifacts::new(dice.fork(), faults.weather.fails),
         trace: trace.clone(),
         habits: faults.habits,
@@ -197,6 +206,7 @@ async fn keep_scheduler(world: Arc<World>) {
             }
         };
         Running::new(process.clone(), Part::Loop, life).await;
+        world.check_waits(&process);
         let pause = {
             let mut roster = world.roster();
             roster.schedulers.retain(|other| !Arc::ptr_eq(other, &process));
@@ -234,6 +244,7 @@ async fn keep_worker(world: Arc<World>, pools: &'static [&'static str], slots: u
         process.kill();
         // Its heartbeat ends with it.
         drop(beat.await);
+        world.check_waits(&process);
         let pause = {
             let mut roster = world.roster();
             roster.workers.retain(|(other, _)| !Arc::ptr_eq(other, &process));
