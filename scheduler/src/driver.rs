@@ -546,8 +546,13 @@ impl Driver {
                         self.to_take_again.insert(shard, other);
                     }
                 }
-                (Err(error), _) => {
+                (Err(error), owned) => {
                     warn!(%shard, error = &error as &dyn std::error::Error, "the shard's lease can't be renewed");
+                    if let Some(owned) = owned {
+                        // The answer that is lost may have said that the right had run out; no later one will.
+                        owned.doubted = true;
+                        owned.broken = true;
+                    }
                 }
             }
         }

@@ -65,9 +65,16 @@ impl Driver {
         let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
         let (token, known) = (owned.token, owned.known_runs());
         let ttl = Duration::from_millis(SHARD_LEASE_MS);
-        let new = match in_time("own a shard", self.state.own(shard, token, ttl)).await? {
-            Ownership::Owned { new } => new,
-            Ownership::HeldBy(other) => {
+        let new = match in_time("own a shard", self.state.own(shard, token, ttl)).await {
+            Ok(Ownership::Owned { new }) => new,
+            Err(error) => {
+                // As with a renewal, nobody will say it again if the right had run out.
+                if let Some(owned) = self.shards.get_mut(&shard) {
+                    owned.broken = true;
+                }
+                return Err(error);
+            }
+            Ok(Ownership::HeldBy(other)) => {
                 debug!(%shard, ?other, "the shard is another's");
                 return Ok(Reasserted::Lost);
             }

@@ -129,9 +129,12 @@ impl OwnedShard {
     }
 
     /// The store lived at that time, and has since the last time it was asked: what was written long enough
-    /// before can't be lost. Time in which the store is away doesn't count.
+    /// before can't be lost. Time in which the store is away doesn't count, nor does time in which what the store
+    /// lost hasn't been written again.
     pub(crate) fn store_lived(&mut self, at: Instant) {
-        self.tail.store_lived(at);
+        if !self.doubted {
+            self.tail.store_lived(at);
+        }
     }
 
     /// The last position of a run that was written or read lately.

@@ -233,7 +233,7 @@ impl BrokerHandle {
 impl Broker for BrokerHandle {
     async fn publish(&self, queue: &str, message: Message) -> Result<(), BrokerError> {
         let mut blows_after: Option<Blow> = None;
-        if let Some(fuse) = self.process.count_call() {
+        if let Some(fuse) = self.process.count_call("publish") {
             self.broker.trace.say(|| format!("{} blows at publish: {fuse:?}", self.process.name));
             match fuse.moment {
                 Moment::Before => self.process.blow(fuse.blow),
@@ -241,6 +241,10 @@ impl Broker for BrokerHandle {
             }
             if self.process.is_dead() {
                 return std::future::pending().await;
+            }
+            if self.process.is_stopped() {
+                // It isn't polled again before it goes on.
+                tokio::task::yield_now().await;
             }
         }
         let delay_ms = {

@@ -34,7 +34,6 @@ struct Inner {
     cut_until: Instant,
     /// Nothing has been in its way since.
     calm_since: Instant,
-    calls: u64,
     fuse: Option<Fuse>,
     /// It goes round and round without waiting for anything.
     spins: bool,
@@ -56,7 +55,10 @@ pub enum Part {
 /// What happens to a process at one of its calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Fuse {
-    pub at_call: u64,
+    /// The calls that are left until it blows.
+    pub calls: u64,
+    /// The only calls that count; all when nothing is named.
+    pub verb: Option<&'static str>,
     pub moment: Moment,
     pub blow: Blow,
 }
@@ -64,7 +66,7 @@ pub struct Fuse {
 /// When a fuse blows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The call doesn't leave.
+    /// The call doesn't leave, or only when the process goes on.
     Before,
     /// The call has taken effect and its answer isn't back.
     After,
@@ -88,7 +90,6 @@ impl Process {
             wakers: [None, None],
             cut_until: now,
             calm_since: now,
-            calls: 0,
             fuse: None,
             spins: false,
             looked_at: None,
@@ -196,17 +197,21 @@ impl Process {
     }
 
     /// Sets a fuse some calls ahead.
-    pub fn set_fuse(&self, calls_ahead: u64, moment: Moment, blow: Blow) {
-        let mut inner = self.lock();
-        inner.fuse = Some(Fuse { at_call: inner.calls + calls_ahead, moment, blow });
+    pub fn set_fuse(&self, fuse: Fuse) {
+        self.lock().fuse = Some(fuse);
     }
 
     /// Counts a call; says what blows at it.
-    pub fn count_call(&self) -> Option<Fuse> {
+    pub fn count_call(&self, verb: &'static str) -> Option<Fuse> {
         let mut inner = self.lock();
-        inner.calls += 1;
-        let calls = inner.calls;
-        inner.fuse.take_if(|fuse| fuse.at_call <= calls)
+        let fuse = inner.fuse.as_mut().filter(|fuse| fuse.verb.is_none_or(|counted| counted == verb))?;
+        fuse.calls = fuse.calls.saturating_sub(1);
+        inner.fuse.take_if(|fuse| fuse.calls == 0)
+    }
+
+    /// Whether it stands still.
+    pub fn is_stopped(&self) -> bool {
+        Instant::now() < self.lock().stopped_until[Part::Loop as usize]
     }
 
     /// Lets a fuse blow.

@@ -218,7 +218,7 @@ impl SimStore {
     ) -> Result<T, StateError> {
         let unavailable = move || StateError::Unavailable { verb, source: "the network is broken".into() };
         let mut blows_after: Option<Blow> = None;
-        if let Some(fuse) = process.count_call() {
+        if let Some(fuse) = process.count_call(verb) {
             self.trace.say(|| format!("{} blows at {verb}: {fuse:?}", process.name));
             match fuse.moment {
                 Moment::Before => process.blow(fuse.blow),
@@ -226,6 +226,10 @@ impl SimStore {
             }
             if process.is_dead() {
                 return std::future::pending().await;
+            }
+            if process.is_stopped() {
+                // It isn't polled again before it goes on.
+                tokio::task::yield_now().await;
             }
         }
         let (trip, life) = {
