@@ -91,7 +91,7 @@ impl Driver {
         let mut entries: Vec<AppendEntry> = Vec::new();
         // Runs that can't be brought together with what is stored.
         let mut anew: Vec<RunId> = Vec::new();
-        for run in known.iter().copied() {
+        for run in known {
             let record = match open.get(&run) {
                 Some(record) => Some(record.clone()),
                 None => in_time("look up a run", self.state.run(run)).await?,
@@ -130,9 +130,9 @@ impl Driver {
                 entries.into_iter().for_each(|entry| owned.remember(entry));
             }
         }
-        // A run that ended long ago can't have lost its end, but one that another owner ended can.
-        let strange = open.into_keys().filter(|run| !known.contains(run) || anew.contains(run));
-        self.begin_all(strange.collect()).await?;
+        // Those of another owner, those that are replayed, and those that couldn't be begun before.
+        let strange = open.into_keys().filter(|run| !self.core.holds(*run)).collect();
+        self.begin_all(strange).await?;
         Ok(Reasserted::Done)
     }
 

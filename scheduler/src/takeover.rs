@@ -50,16 +50,24 @@ impl Driver {
         Ok(runs.len())
     }
 
-    /// Loads open runs and lets them go on.
+    /// Loads open runs and lets them go on: all or none, since one that is held counts as one that goes on.
     pub(crate) async fn begin_all(&mut self, runs: Vec<RunId>) -> Result<(), StateError> {
         let mut loaded = Vec::new();
         for run in runs {
-            if self.load(run).await? {
-                self.publish_again(run).await?;
-                loaded.push(run);
+            if let Err(error) = self.load_to_begin(run, &mut loaded).await {
+                loaded.into_iter().for_each(|run| self.forget(run));
+                return Err(error);
             }
         }
         self.turn(loaded.into_iter().map(|run| Event::Activated { run }));
+        Ok(())
+    }
+
+    async fn load_to_begin(&mut self, run: RunId, loaded: &mut Vec<RunId>) -> Result<(), StateError> {
+        if self.load(run).await? {
+            loaded.push(run);
+            self.publish_again(run).await?;
+        }
         Ok(())
     }
 
