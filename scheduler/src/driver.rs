@@ -338,9 +338,9 @@ impl Driver {
     async fn take_entries(&mut self, entries: Vec<(Shard, InboxEntry)>) {
         let mut events = Vec::new();
         // Shards of which a journal couldn't be read: nothing of what came for them may count as taken.
-        let mut unread: BTreeMap<Shard, StateError> = BTreeMap::new();
+        let mut unread: BTreeSet<Shard> = BTreeSet::new();
         for (shard, entry) in entries {
-            if unread.contains_key(&shard) {
+            if unread.contains(&shard) {
                 continue;
             }
             let Some(owned) = self.shards.get_mut(&shard) else { continue };
@@ -354,15 +354,15 @@ impl Driver {
                 InboxEvent::Created { run } => match self.load_unless_held(run).await {
                     Ok(Some(true)) => events.push(Event::Activated { run }),
                     Ok(_) => {}
-                    Err(error) => {
-                        unread.insert(shard, error);
+                    Err(_) => {
+                        unread.insert(shard);
                     }
                 },
                 InboxEvent::Resume { run, by } => match self.load_unless_held(run).await {
                     Ok(None | Some(true)) => events.push(Event::ResumeAsked { run, by }),
                     Ok(Some(false)) => {}
-                    Err(error) => {
-                        unread.insert(shard, error);
+                    Err(_) => {
+                        unread.insert(shard);
                     }
                 },
                 InboxEvent::Cancel { run, by } => events.push(Event::CancelAsked { run, by }),
@@ -373,18 +373,14 @@ impl Driver {
                 InboxEvent::Revoked { ended } => events.extend(ended.into_iter().map(Event::Revoked)),
             }
         }
-        let mut behind: Vec<Shard> = Vec::new();
-        for (shard, error) in unread {
-            match (error, self.shards.get_mut(&shard)) {
-                (StateError::Moved { .. }, Some(owned)) => {
-                    owned.doubted = true;
-                    behind.push(shard);
-                }
-                _ => self.lose_for_now(shard),
+        // What is remembered of the shard stays: the store may have gone back, and who forgets then loses it for good.
+        for shard in &unread {
+            if let Some(owned) = self.shards.get_mut(shard) {
+                owned.doubted = true;
             }
         }
         self.turn(events);
-        for shard in behind {
+        for shard in unread {
             self.reassert(shard).await;
         }
     }

@@ -115,7 +115,9 @@ impl Driver {
                     }
                 }
                 position = entry.position;
-                if self.clock.now().since(entry.at) <= REASSERT_MS {
+                // All that follows a recent one counts as recent, whatever the clock said when it was written: the
+                // tail has no gaps.
+                if !recent.is_empty() || self.clock.store_time().since(entry.at) <= REASSERT_MS {
                     recent.push(entry_as_read(run, position, entry.body, &body.facts));
                 }
             }

@@ -3,6 +3,7 @@
 //! [`Books`] belong to a state of the store and go back with it; [`Ledger`] knows all that ever happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use gristmill_backends::state::memory::MemoryStore;
@@ -241,12 +242,20 @@ impl Books {
             let over = shadow.ended
                 || shadow.settled.contains(&attempt.task.index)
                 || self.closed.contains(&attempt)
+                || self.knows_higher(attempt)
                 || !shadow.is_out(attempt)
                 || self.holders.get(&attempt).is_some_and(|holder| *holder != renewal.worker);
             if !over {
                 ledger.violation(format!("{} is told to stop {attempt}, which is its own", renewal.worker));
             }
         }
+    }
+
+    /// Whether the store knows of a higher attempt of the task, which has displaced this one: after a rollback what
+    /// was done of it may be said again before the journal has it.
+    fn knows_higher(&self, attempt: AttemptRef) -> bool {
+        let higher = (Bound::Excluded(attempt), Bound::Included(AttemptRef { attempt: u16::MAX, ..attempt }));
+        self.holders.range(higher).next().is_some() || self.closed.range(higher).next().is_some()
     }
 
     /// Reports were sent; `event` is what went into the inbox.

@@ -82,15 +82,15 @@ impl Fault {
         let fuse = |dice: &mut Dice, verbs: &[&'static str]| {
             // What a process does most often is to look; its few changes are what others depend on.
             let verb = if dice.chance(500) { dice.pick(verbs).copied() } else { None };
-            let calls = if verb.is_some() { dice.between(1, 3) } else { dice.between(1, 40) };
+            let calls = if verb.is_some() { dice.between(1, 2) } else { dice.between(1, 40) };
             let moment = if dice.chance(500) { Moment::Before } else { Moment::After };
-            let blow = if dice.chance(700) { Blow::Kill } else { Blow::Stop(dice.between(100, 8_000)) };
+            let blow = if dice.chance(500) { Blow::Kill } else { Blow::Stop(dice.between(100, 8_000)) };
             Fuse { calls, verb, moment, blow }
         };
         match kind {
             0 => Fault::KillScheduler,
             1 => Fault::StopScheduler { ms: dice.between(300, 9_000) },
-            2 => Fault::FuseScheduler(fuse(dice, &["append", "revoke", "expire", "own a shard", "publish"])),
+            2 => Fault::FuseScheduler(fuse(dice, &["append", "revoke", "revoke", "expire", "publish"])),
             3 => Fault::CutScheduler { ms: dice.between(300, 9_000) },
             4 => Fault::KillWorker,
             5 => Fault::StopWorker { ms: dice.between(300, 14_000) },

@@ -131,7 +131,7 @@ async fn live(seed: u64, telling: Telling) -> Outcome {
     }
     let shape = Shape {
         limit,
-        limited: dice.below(2) * 400,
+        limited: dice.pick(&[0, 400, 900]).copied().unwrap_or_default(),
         expands: dice.between(100, 500),
         poison: faults.habits.kills_worker > 0 && dice.chance(200),
     };
@@ -285,14 +285,16 @@ async fn client(world: Arc<World>, number: u64, shape: Shape, mut dice: Dice) {
             roster.acknowledged.push(run);
         }
     }
-    for _ in 0..dice.below(4) {
-        pause(dice.between(500, 8_000)).await;
+    // Some look again and again and change their minds, so that much is taken back.
+    let (looks, pause_ms_max, cancels) = if dice.chance(300) { (10, 1_500, 700) } else { (dice.below(4), 8_000, 300) };
+    for _ in 0..looks {
+        pause(dice.between(300, pause_ms_max)).await;
         if world.roster().quiet {
             return;
         }
         let Ok(Ok(Some(record))) = tokio::time::timeout(Duration::from_secs(2), state.run(run)).await else { continue };
         let event = match record.status {
-            None if dice.chance(300) => InboxEvent::Cancel { run, by: "client".to_owned() },
+            None if dice.chance(cancels) => InboxEvent::Cancel { run, by: "client".to_owned() },
             Some(RunStatus::Failed | RunStatus::Rejected | RunStatus::Cancelled) if dice.chance(700) => {
                 InboxEvent::Resume { run, by: "client".to_owned() }
             }
