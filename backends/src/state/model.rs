@@ -352,12 +352,11 @@ impl ShardModel {
             StatusChange::Ended(status) => {
                 run.head.state = RunState::Ended(status);
                 run.settled = Bits::default();
-                if is_reopened {
-                    return;
+                if !is_reopened {
+                    self.due.retain(|(_, attempt)| attempt.run != entry.run);
+                    // What is known of attempts stays: after a resume a message of an old one may still come.
+                    run.leases.values_mut().for_each(|record| record.close_with_run(now));
                 }
-                self.due.retain(|(_, attempt)| attempt.run != entry.run);
-                // What is known of attempts stays: after a resume a message of an old one may still come.
-                run.leases.values_mut().for_each(|record| record.close_with_run(now));
             }
         }
         let is_active = run.head.state.ended().is_none();
