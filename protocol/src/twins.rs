@@ -89,6 +89,59 @@ pub enum Twin {
     SubmissionIsRepeated,
 }
 
+impl Twin {
+    /// All of them, in order.
+    pub const ALL: [Twin; 38] = [
+        Twin::AppendChecksOwner,
+        Twin::AppendChecksHead,
+        Twin::ConsumeWithAppend,
+        Twin::FinishPutsEvent,
+        Twin::FinishEndsLease,
+        Twin::ClaimDisplaces,
+        Twin::ClaimChecksSettled,
+        Twin::ClaimChecksRun,
+        Twin::ClaimChecksHolder,
+        Twin::RenewKeepsDeadline,
+        Twin::RenewReestablishes,
+        Twin::RenewStops,
+        Twin::InboxIdsGoUp,
+        Twin::ExpireChecksOwner,
+        Twin::RevokeChecksOwner,
+        Twin::DurableBeforeVisible,
+        Twin::UnknownIsRepeated,
+        Twin::DeposedForgets,
+        Twin::OwnerReasserts,
+        Twin::OwnerRereads,
+        Twin::Grace,
+        Twin::RepublishAfterRestart,
+        Twin::Sweep,
+        Twin::SweepClosed,
+        Twin::TakeOverReadsInbox,
+        Twin::TakeOverRepublishes,
+        Twin::TakeOverRevokes,
+        Twin::ResumeSettles,
+        Twin::TagCheck,
+        Twin::FirstSuccessWins,
+        Twin::LimitLingers,
+        Twin::LossesCount,
+        Twin::CancelRevokes,
+        Twin::Solo,
+        Twin::ReportsAreKept,
+        Twin::FinishIsRepeated,
+        Twin::Heartbeat,
+        Twin::SubmissionIsRepeated,
+    ];
+
+    /// The twin's place in a set of bits.
+    #[cfg(feature = "twins")]
+    fn bit(self) -> u64 {
+        1 << self as u8
+    }
+}
+
+/// A new twin that isn't listed would never be tested.
+const _: () = assert!(Twin::ALL.len() == Twin::SubmissionIsRepeated as usize + 1 && Twin::ALL.len() <= 64);
+
 #[cfg(feature = "twins")]
 mod chosen {
     use std::cell::Cell;
@@ -96,17 +149,17 @@ mod chosen {
     use super::Twin;
 
     thread_local! {
-        static LEFT_OUT: Cell<Option<Twin>> = const { Cell::new(None) };
+        static LEFT_OUT: Cell<u64> = const { Cell::new(0) };
     }
 
     /// Whether this thread leaves the rule out.
     pub fn left_out(twin: Twin) -> bool {
-        LEFT_OUT.get() == Some(twin)
+        LEFT_OUT.get() & twin.bit() != 0
     }
 
-    /// Leaves a rule out in this thread from now on, or none.
-    pub fn leave_out(twin: Option<Twin>) {
-        LEFT_OUT.set(twin);
+    /// Leaves these rules out in this thread from now on, and no others.
+    pub fn leave_out(twins: &[Twin]) {
+        LEFT_OUT.set(twins.iter().fold(0, |set, twin| set | twin.bit()));
     }
 }
 
@@ -117,4 +170,14 @@ pub use chosen::{leave_out, left_out};
 #[cfg(not(feature = "twins"))]
 pub const fn left_out(_: Twin) -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_twin_is_listed_once() {
+        assert!(Twin::ALL.iter().enumerate().all(|(at, twin)| *twin as usize == at));
+    }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Clock {
     latest: Timestamp,
     /// Nothing expires before.
     grace_until: Instant,
+    /// How often the store's time turned out not to follow from what was known of it.
+    steps: u64,
 }
 
 impl Clock {
@@ -23,7 +25,7 @@ impl Clock {
     /// one full lease: it may have been away, and its workers with it.
     pub(crate) fn new(seen: StoreClock) -> Clock {
         let at = Instant::now();
-        Clock { seen, at, latest: seen.now, grace_until: at + Duration::from_millis(LEASE_MS) }
+        Clock { seen, at, latest: seen.now, grace_until: at + Duration::from_millis(LEASE_MS), steps: 0 }
     }
 
     /// The life of the store that was seen last.
@@ -33,9 +35,19 @@ impl Clock {
 
     /// What time it is where the store is.
     pub(crate) fn now(&mut self) -> Timestamp {
-        let now = self.seen.now + self.at.elapsed();
-        self.latest = self.latest.max(now);
+        self.latest = self.latest.max(self.store_time());
         self.latest
+    }
+
+    /// What the store says that the time is, which goes back when its clock is set back: to be compared with
+    /// other times of the store, since the last step only.
+    pub(crate) fn store_time(&self) -> Timestamp {
+        self.seen.now + self.at.elapsed()
+    }
+
+    /// How often the store's clock was set, or its life was another.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
     }
 
     /// When [`Clock::now`] will say `time`. When the store's clock was set back that is later than the
@@ -53,6 +65,7 @@ impl Clock {
         let stepped = expected.0.abs_diff(seen.now.0) > CLOCK_STEP_MS;
         let another_life = seen.store != self.seen.store;
         if stepped || another_life {
+            self.steps += 1;
             self.doubt();
         }
         self.seen = seen;

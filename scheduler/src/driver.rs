@@ -93,14 +93,22 @@ impl DriverHandle {
 
 /// What a future beside the loop came to.
 pub(crate) enum Done {
-    /// What was read, and the time at which the reading began.
-    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>, Timestamp),
+    /// What was read, and when the reading began.
+    Inbox(Result<Vec<(Shard, InboxEntry)>, StateError>, ReadAt),
     Append(Shard, Result<(), StateError>),
     Effects,
     /// It is time to read the inboxes again.
     Paused,
     Polled(Polled),
     Swept(crate::sweep::Findings),
+}
+
+/// When a reading of the inboxes began, by the store's time.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReadAt {
+    time: Timestamp,
+    /// How often the store's time had stepped; after another step the time says nothing any more.
+    steps: u64,
 }
 
 /// One look at the store: its clock, its workers, what became of the right to our shards.
@@ -133,8 +141,8 @@ pub struct Driver {
     /// Shards that aren't ours are left alone until then: their owner may have to write again what was lost.
     no_taking_until: Instant,
     take_overs: u64,
-    /// The time at which the inboxes were last read to their ends.
-    read_at: Timestamp,
+    /// When a reading of the inboxes to their ends last began.
+    read_at: ReadAt,
 }
 
 impl Driver {
@@ -165,7 +173,7 @@ impl Driver {
             to_take_again: BTreeMap::new(),
             no_taking_until: Instant::now(),
             take_overs: 0,
-            read_at: Timestamp::default(),
+            read_at: ReadAt::default(),
         };
         Ok((driver, DriverHandle { questions: sender }))
     }
@@ -231,7 +239,7 @@ impl Driver {
         let state = self.state.clone();
         let after: Vec<(Shard, InboxId)> = self.shards.values().map(|owned| (owned.shard, owned.seen)).collect();
         let wait = Duration::from_millis(self.config.inbox_wait_ms);
-        let begun = self.clock.now();
+        let begun = ReadAt { time: self.clock.store_time(), steps: self.clock.steps() };
         let read = async move {
             let limit = wait + Duration::from_millis(STORE_CALL_MS);
             let read = within("read the inboxes", limit, state.inbox(&after, wait, INBOX_READ_MAX)).await;
@@ -328,7 +336,9 @@ impl Driver {
             Done::Append(shard, result) => self.append_ended(shard, result).await,
             Done::Polled(polled) => self.polled(polled).await,
             Done::Swept(findings) => {
-                let to_do = self.sweep.found(findings, &self.core, self.broker.generation(), self.read_at);
+                let is_known = self.read_at.steps == self.clock.steps();
+                let read_at = if is_known { self.read_at.time } else { Timestamp::default() };
+                let to_do = self.sweep.found(findings, &self.core, self.broker.generation(), read_at);
                 self.turn(to_do.closed.into_iter().map(|attempt| Event::RecordClosed { attempt }));
                 for attempt in to_do.publish {
                     if let Some(assignment) = self.core.assignment_of(attempt) {
@@ -340,10 +350,12 @@ impl Driver {
     }
 
     /// Takes what came into the inboxes, in order, as one turn.
+    ///
+    /// That the store went back may show here first: then what it lost is written again, and the inbox read anew.
     async fn take_entries(&mut self, entries: Vec<(Shard, InboxEntry)>) {
         let mut events = Vec::new();
         // Shards of which a journal couldn't be read: nothing of what came for them may count as taken.
-        let mut unread: Vec<Shard> = Vec::new();
+        let mut unread: BTreeSet<Shard> = BTreeSet::new();
         for (shard, entry) in entries {
             if unread.contains(&shard) {
                 continue;
@@ -359,12 +371,16 @@ impl Driver {
                 InboxEvent::Created { run } => match self.load_unless_held(run).await {
                     Ok(Some(true)) => events.push(Event::Activated { run }),
                     Ok(_) => {}
-                    Err(_) => unread.push(shard),
+                    Err(_) => {
+                        unread.insert(shard);
+                    }
                 },
                 InboxEvent::Resume { run, by } => match self.load_unless_held(run).await {
                     Ok(None | Some(true)) => events.push(Event::ResumeAsked { run, by }),
                     Ok(Some(false)) => {}
-                    Err(_) => unread.push(shard),
+                    Err(_) => {
+                        unread.insert(shard);
+                    }
                 },
                 InboxEvent::Cancel { run, by } => events.push(Event::CancelAsked { run, by }),
                 InboxEvent::Finished { worker, reports } => {
@@ -374,10 +390,16 @@ impl Driver {
                 InboxEvent::Revoked { ended } => events.extend(ended.into_iter().map(Event::Revoked)),
             }
         }
-        for shard in unread {
-            self.lose_for_now(shard);
+        // What is remembered of the shard stays: the store may have gone back, and who forgets then loses it for good.
+        for shard in &unread {
+            if let Some(owned) = self.shards.get_mut(shard) {
+                owned.doubted = true;
+            }
         }
         self.turn(events);
+        for shard in unread {
+            self.reassert(shard).await;
+        }
     }
 
     /// Loads a run that isn't held; says whether it can go on, and nothing when it is held already.
@@ -537,8 +559,13 @@ impl Driver {
                         self.to_take_again.insert(shard, other);
                     }
                 }
-                (Err(error), _) => {
+                (Err(error), owned) => {
                     warn!(%shard, error = &error as &dyn std::error::Error, "the shard's lease can't be renewed");
+                    if let Some(owned) = owned {
+                        // The answer that is lost may have said that the right had run out; no later one will.
+                        owned.doubted = true;
+                        owned.broken = true;
+                    }
                 }
             }
         }

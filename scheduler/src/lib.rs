@@ -10,6 +10,7 @@
 //! calls.rs     no store call lasts for ever
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
+//! tail.rs      what was written or read lately, by run
 //! history.rs   what a run's journal says to people
 //! work.rs      the futures beside the loop
 //! ```
@@ -27,6 +28,7 @@ mod reassert;
 mod shard;
 pub mod submit;
 mod sweep;
+mod tail;
 mod takeover;
 mod work;
 

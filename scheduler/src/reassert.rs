@@ -65,9 +65,16 @@ impl Driver {
         let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
         let (token, known) = (owned.token, owned.known_runs());
         let ttl = Duration::from_millis(SHARD_LEASE_MS);
-        let new = match in_time("own a shard", self.state.own(shard, token, ttl)).await? {
-            Ownership::Owned { new } => new,
-            Ownership::HeldBy(other) => {
+        let new = match in_time("own a shard", self.state.own(shard, token, ttl)).await {
+            Ok(Ownership::Owned { new }) => new,
+            Err(error) => {
+                // As with a renewal, nobody will say it again if the right had run out.
+                if let Some(owned) = self.shards.get_mut(&shard) {
+                    owned.broken = true;
+                }
+                return Err(error);
+            }
+            Ok(Ownership::HeldBy(other)) => {
                 debug!(%shard, ?other, "the shard is another's");
                 return Ok(Reasserted::Lost);
             }
@@ -84,7 +91,7 @@ impl Driver {
         let mut entries: Vec<AppendEntry> = Vec::new();
         // Runs that can't be brought together with what is stored.
         let mut anew: Vec<RunId> = Vec::new();
-        for run in known.iter().copied() {
+        for run in known {
             let record = match open.get(&run) {
                 Some(record) => Some(record.clone()),
                 None => in_time("look up a run", self.state.run(run)).await?,
@@ -93,8 +100,9 @@ impl Driver {
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
             let missing = match owned.missing(run, found) {
                 Missing::Unknown => Missing::Unknown,
-                _ if broken && !is_stored(self.state.clone(), owned.recent(run, found)).await? => Missing::Unknown,
-                missing => missing,
+                Missing::Nothing if !broken => Missing::Nothing,
+                missing if is_stored(self.state.clone(), owned.recent(run, found)).await? => missing,
+                _ => Missing::Unknown,
             };
             let Some(owned) = self.shards.get(&shard) else { return Ok(Reasserted::Lost) };
             match missing {
@@ -122,9 +130,9 @@ impl Driver {
                 entries.into_iter().for_each(|entry| owned.remember(entry));
             }
         }
-        // A run that ended long ago can't have lost its end, but one that another owner ended can.
-        let strange = open.into_keys().filter(|run| !known.contains(run) || anew.contains(run));
-        self.begin_all(strange.collect()).await?;
+        // Those of another owner, those that are replayed, and those that couldn't be begun before.
+        let strange = open.into_keys().filter(|run| !self.core.holds(*run)).collect();
+        self.begin_all(strange).await?;
         Ok(Reasserted::Done)
     }
 
@@ -148,7 +156,8 @@ impl Driver {
 }
 
 /// Whether an entry that was written or read here stands where it did: while the right to the shard had run
-/// out another may have written. What is older than the tail can't have been replaced.
+/// out another may have written, and a run that the store had lost may have been made anew. What is older than
+/// the tail can't have been replaced.
 async fn is_stored(state: Arc<dyn State>, known: Option<AppendEntry>) -> Result<bool, StateError> {
     let Some(known) = known else { return Ok(true) };
     let stored = in_time("read a journal", state.journal(known.run, known.position.saturating_sub(1), 1)).await?;

@@ -1,18 +1,16 @@
 //! One owned shard: what was decided and isn't written yet, and what was written lately.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gristmill_backends::state::{Append, AppendEntry, StatusChange};
 use gristmill_protocol::fact::{Fact, JournalBody};
-use gristmill_protocol::limits::{JOURNAL_ENTRY_BYTES_MAX, REASSERT_MS};
+use gristmill_protocol::limits::JOURNAL_ENTRY_BYTES_MAX;
 use gristmill_protocol::message::InboxId;
 use gristmill_protocol::{OwnerToken, RunId, Shard, wire};
 use gristmill_scheduler_core::Effect;
 use tokio::time::Instant;
 
-/// Entries kept to be written again, at the most: five seconds of the busiest shard, many times over.
-const RECENT_MAX: usize = 65_536;
+use crate::tail::Tail;
 
 /// A shard that this process owns.
 #[derive(Debug)]
@@ -34,7 +32,7 @@ pub(crate) struct OwnedShard {
     /// The append in flight was refused: it is to be sent again once what was lost is written again.
     pub(crate) refused: bool,
     /// What was written or read within the last seconds, to be written again if the store goes back.
-    recent: VecDeque<(Instant, AppendEntry)>,
+    tail: Tail,
     appends: u64,
 }
 
@@ -69,7 +67,7 @@ impl OwnedShard {
             batch: Batch::default(),
             in_flight: None,
             refused: false,
-            recent: VecDeque::new(),
+            tail: Tail::default(),
             appends: first_append,
         }
     }
@@ -127,19 +125,21 @@ impl OwnedShard {
 
     /// Keeps an entry that was written or read just now.
     pub(crate) fn remember(&mut self, entry: AppendEntry) {
-        if self.recent.len() >= RECENT_MAX {
-            self.recent.pop_front();
-        }
-        self.recent.push_back((Instant::now(), entry));
+        self.tail.push(entry);
     }
 
     /// The store lived at that time, and has since the last time it was asked: what was written long enough
-    /// before can't be lost. Time in which the store is away doesn't count.
+    /// before can't be lost. Time in which the store is away doesn't count, nor does time in which what the store
+    /// lost hasn't been written again.
     pub(crate) fn store_lived(&mut self, at: Instant) {
-        let safe = Duration::from_millis(REASSERT_MS);
-        while self.recent.front().is_some_and(|(written, _)| at.saturating_duration_since(*written) > safe) {
-            self.recent.pop_front();
+        if !self.doubted {
+            self.tail.store_lived(at);
         }
+    }
+
+    /// The last position of a run that was written or read lately.
+    pub(crate) fn last_known(&self, run: RunId) -> Option<u64> {
+        self.tail.span(run).map(|(_, last)| last)
     }
 
     /// What the inbox holds is to be read again, and consumed then: whatever was to be consumed may have been
@@ -153,19 +153,19 @@ impl OwnedShard {
 
     /// Which entries a run lacks whose journal ends at `found`.
     pub(crate) fn missing(&self, run: RunId, found: u64) -> Missing {
-        let positions = || self.recent.iter().filter(|(_, entry)| entry.run == run).map(|(_, entry)| entry.position);
         let flying = self.in_flight.iter().flat_map(|(append, _)| &append.entries).filter(|entry| entry.run == run);
         let last = flying.clone().map(|entry| entry.position).max();
+        let span = self.tail.span(run);
         let written = match flying.map(|entry| entry.position).min() {
             Some(first) => first - 1,
             // A run that has ended isn't held any more, and yet the store may have lost its end.
-            None => self.heads.get(&run).copied().or_else(|| positions().max()).unwrap_or(found),
+            None => self.heads.get(&run).copied().or(span.map(|(_, last)| last)).unwrap_or(found),
         };
         match found {
             found if found == written || (Some(found) == last && !self.refused) => Missing::Nothing,
             // Without its first entry the run isn't there: whoever submitted it says so again.
             found if found > written || found == 0 => Missing::Unknown,
-            found if (found + 1..=written).all(|position| positions().any(|known| known == position)) => {
+            found if span.is_some_and(|(first, last)| first <= found + 1 && written <= last) => {
                 Missing::Entries((found + 1..=written).collect())
             }
             _ => Missing::Unknown,
@@ -174,8 +174,7 @@ impl OwnedShard {
 
     /// An entry that was written or read lately.
     pub(crate) fn recent(&self, run: RunId, position: u64) -> Option<AppendEntry> {
-        let mut known = self.recent.iter().rev().map(|(_, entry)| entry);
-        known.find(|entry| entry.run == run && entry.position == position).cloned()
+        self.tail.get(run, position).cloned()
     }
 
     /// The append in flight, to be sent again as it is.
@@ -186,7 +185,7 @@ impl OwnedShard {
     /// Forgets a run, and what was decided about it and isn't written.
     pub(crate) fn drop_run(&mut self, run: RunId) {
         self.heads.remove(&run);
-        self.recent.retain(|(_, entry)| entry.run != run);
+        self.tail.forget(run);
         self.batch.facts.remove(&run);
         drop_effects(&mut self.batch.effects, run);
         if let Some((append, effects)) = &mut self.in_flight {
@@ -214,7 +213,7 @@ impl OwnedShard {
 
     /// Runs of which something was written or read lately, or that are held.
     pub(crate) fn known_runs(&self) -> BTreeSet<RunId> {
-        self.recent.iter().map(|(_, entry)| entry.run).chain(self.heads.keys().copied()).collect()
+        self.tail.runs().into_iter().chain(self.heads.keys().copied()).collect()
     }
 }
 

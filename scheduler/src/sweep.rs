@@ -6,6 +6,7 @@
 //! old. The pauses double. Publishing in vain is harmless: claims answer *taken* or *settled*.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use gristmill_backends::broker::Broker;
 use gristmill_backends::state::{LeaseView, State};
@@ -14,11 +15,13 @@ use gristmill_protocol::message::{Assignment, InboxEvent};
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, RunId, Shard, Timestamp};
 use gristmill_scheduler_core::Scheduler;
+use tokio::time::Instant;
 
 use crate::calls::in_time;
 
-/// Milliseconds between two searches.
-const SEARCH_EVERY_MS: u64 = 1_000;
+/// Time between two searches, by a clock that nobody sets: the store's may stand still for those who look at it
+/// after it was set back.
+const SEARCH_EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of the attempts that are out.
 #[derive(Debug, Default)]
@@ -26,7 +29,7 @@ pub(crate) struct Sweep {
     published: BTreeMap<AttemptRef, Published>,
     /// By pool, the latest publication that is known to have been claimed.
     claimed_until: BTreeMap<String, Timestamp>,
-    last_search: Timestamp,
+    last_search: Option<Instant>,
     searching: bool,
     republish_all: bool,
 }
@@ -125,10 +128,11 @@ impl Sweep {
 
     /// The attempts to look up now, if it is time.
     pub(crate) fn due(&mut self, now: Timestamp, core: &Scheduler, generation: u64) -> Option<Search> {
-        if self.searching || (now.since(self.last_search) < SEARCH_EVERY_MS && !self.republish_all) {
+        let is_early = self.last_search.is_some_and(|at| at.elapsed() < SEARCH_EVERY);
+        if self.searching || (is_early && !self.republish_all) {
             return None;
         }
-        self.last_search = now;
+        self.last_search = Some(Instant::now());
         self.published.retain(|attempt, _| core.assignment_is_out(*attempt));
         let mut search = Search { by_shard: BTreeMap::new(), pools: BTreeSet::new(), now };
         for (attempt, published) in &self.published {
@@ -147,8 +151,8 @@ impl Sweep {
 
     /// Decides about what a search has found.
     ///
-    /// `read_at` is the time at which an inbox was last read to its end: the end of a lease that was closed
-    /// later may still be on its way.
+    /// `read_at` is the store's time at which a reading of the inboxes to their ends last began: the end of a lease
+    /// that was closed later may still be on its way.
     pub(crate) fn found(&mut self, findings: Findings, core: &Scheduler, generation: u64, read_at: Timestamp) -> ToDo {
         self.searching = false;
         let mut to_do = ToDo::default();
@@ -167,7 +171,7 @@ impl Sweep {
             match lease {
                 LeaseView::Held(_) => published.generation = generation,
                 LeaseView::Closed { since } => {
-                    let unheard = read_at.min(findings.now).since(since) >= SWEEP_FIRST_MS;
+                    let unheard = read_at.since(since) >= SWEEP_FIRST_MS;
                     if unheard && !left_out(Twin::SweepClosed) && !left_out(Twin::Sweep) {
                         to_do.closed.push(attempt);
                     }

@@ -50,16 +50,24 @@ impl Driver {
         Ok(runs.len())
     }
 
-    /// Loads open runs and lets them go on.
+    /// Loads open runs and lets them go on: all or none, since one that is held counts as one that goes on.
     pub(crate) async fn begin_all(&mut self, runs: Vec<RunId>) -> Result<(), StateError> {
         let mut loaded = Vec::new();
         for run in runs {
-            if self.load(run).await? {
-                self.publish_again(run).await?;
-                loaded.push(run);
+            if let Err(error) = self.load_to_begin(run, &mut loaded).await {
+                loaded.into_iter().for_each(|run| self.forget(run));
+                return Err(error);
             }
         }
         self.turn(loaded.into_iter().map(|run| Event::Activated { run }));
+        Ok(())
+    }
+
+    async fn load_to_begin(&mut self, run: RunId, loaded: &mut Vec<RunId>) -> Result<(), StateError> {
+        if self.load(run).await? {
+            loaded.push(run);
+            self.publish_again(run).await?;
+        }
         Ok(())
     }
 
@@ -92,7 +100,7 @@ impl Driver {
         run: RunId,
     ) -> Result<Result<(), Box<dyn std::error::Error + Send + Sync>>, StateError> {
         self.core.forget(run);
-        let mut position = 0;
+        let (mut position, mut recent) = (0, Vec::new());
         loop {
             let entries = in_time("read a journal", self.state.journal(run, position, JOURNAL_READ_MAX)).await?;
             let full = entries.len() >= JOURNAL_READ_MAX;
@@ -107,9 +115,10 @@ impl Driver {
                     }
                 }
                 position = entry.position;
-                let is_recent = self.clock.now().since(entry.at) <= REASSERT_MS;
-                if let Some(owned) = self.shards.get_mut(&run.shard()).filter(|_| is_recent) {
-                    owned.remember(entry_as_read(run, position, entry.body, &body.facts));
+                // All that follows a recent one counts as recent, whatever the clock said when it was written: the
+                // tail has no gaps.
+                if !recent.is_empty() || self.clock.store_time().since(entry.at) <= REASSERT_MS {
+                    recent.push(entry_as_read(run, position, entry.body, &body.facts));
                 }
             }
             if !full {
@@ -120,6 +129,11 @@ impl Driver {
             return Ok(Err(format!("`{run}` has no journal").into()));
         }
         if let Some(owned) = self.shards.get_mut(&run.shard()) {
+            if let Some(expected) = owned.last_known(run).filter(|last| *last > position) {
+                // The store went back and lost entries of a run that isn't held any more; they come first.
+                return Err(StateError::Moved { run, expected, found: position });
+            }
+            recent.into_iter().for_each(|entry| owned.remember(entry));
             owned.heads.insert(run, position);
         }
         Ok(Ok(()))

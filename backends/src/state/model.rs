@@ -17,6 +17,7 @@ use std::time::Duration;
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::limits::{ACTIVE_RUNS_MAX, INBOX_MAX, RUN_RECORD_DAYS, RUN_TASKS_MAX};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId};
 
 use self::leases::LeaseRecord;
@@ -316,15 +317,18 @@ impl StoreModel {
         for id in &append.consumed {
             shard.inbox.remove(id);
         }
-        for entry in write.iter().filter_map(|&place| append.entries.get(place)) {
-            shard.apply_entry(append.id, entry, now);
+        let entries: Vec<&AppendEntry> = write.iter().filter_map(|&place| append.entries.get(place)).collect();
+        for (at, entry) in entries.iter().enumerate() {
+            let reopens =
+                |later: &&AppendEntry| later.run == entry.run && matches!(later.status, StatusChange::Reopened);
+            shard.apply_entry(append.id, entry, entries[at + 1..].iter().any(reopens), now);
         }
     }
 }
 
 impl ShardModel {
     fn push(&mut self, now: Timestamp, event: InboxEvent) -> InboxId {
-        let id = if now.0 > self.last.ms {
+        let id = if now.0 > self.last.ms || (left_out(Twin::InboxIdsGoUp) && now.0 < self.last.ms) {
             InboxId { ms: now.0, seq: 0 }
         } else {
             InboxId { ms: self.last.ms, seq: self.last.seq + 1 }
@@ -334,7 +338,9 @@ impl ShardModel {
         id
     }
 
-    fn apply_entry(&mut self, append: u64, entry: &AppendEntry, now: Timestamp) {
+    /// An end that is written together with the resume after it is one that a store lost which went back: what is
+    /// worked on by now is of the time after it and goes on.
+    fn apply_entry(&mut self, append: u64, entry: &AppendEntry, is_reopened: bool, now: Timestamp) {
         let Some(run) = self.runs.get_mut(&entry.run) else { return };
         run.head.position = entry.position;
         run.head.append = append;
@@ -346,9 +352,11 @@ impl ShardModel {
             StatusChange::Ended(status) => {
                 run.head.state = RunState::Ended(status);
                 run.settled = Bits::default();
-                self.due.retain(|(_, attempt)| attempt.run != entry.run);
-                // What is known of attempts stays: after a resume a message of an old one may still come.
-                run.leases.values_mut().for_each(|record| record.close_with_run(now));
+                if !is_reopened {
+                    self.due.retain(|(_, attempt)| attempt.run != entry.run);
+                    // What is known of attempts stays: after a resume a message of an old one may still come.
+                    run.leases.values_mut().for_each(|record| record.close_with_run(now));
+                }
             }
         }
         let is_active = run.head.state.ended().is_none();

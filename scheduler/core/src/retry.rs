@@ -7,6 +7,7 @@ use gristmill_protocol::fact::{Cause, Next};
 use gristmill_protocol::limits::{
     BACKOFF_FIRST_MS, BACKOFF_MAX_MS, LOST_BUDGET, RETURNED_BACKOFF_MAX_MS, TASK_ATTEMPTS_MAX, TIMED_OUT_BUDGET,
 };
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Timestamp};
 
 /// What a task has used up, by cause. Most tasks have none of it.
@@ -26,7 +27,7 @@ impl Budget {
         match cause {
             Cause::Failed(_) => self.failed += 1,
             Cause::TimedOut => self.timed_out += 1,
-            Cause::Lost if self.solo => self.lost += 1,
+            Cause::Lost if self.solo => self.lost += u16::from(!left_out(Twin::LossesCount)),
             Cause::Lost => self.solo = true,
             Cause::Returned(_) => self.returned += 1,
             Cause::Rejected { .. } | Cause::Cancelled => {}

@@ -13,6 +13,7 @@ use gristmill_protocol::fact::{Cause, Next, RunStatus, Success, TaskRange};
 use gristmill_protocol::limits::LEASE_MS;
 use gristmill_protocol::message::{Expansion, InputValue, Items, OnFailure};
 use gristmill_protocol::plan::Plan;
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Digest, ErrorCode, Failure, RunId, TaskKey, Timestamp, wire};
 
 use crate::group::{Group, Kind, NewGroup};
@@ -350,7 +351,11 @@ impl Run {
                 let children = &self.groups[group.sibling];
                 tag.add(&children.tag.to_be_bytes());
                 for child in children.first..children.first + children.count {
-                    tag.add(self.output(child));
+                    // One whose failure is tolerated gives nothing, which isn't the same as an empty output.
+                    match self.states[child as usize] {
+                        TaskState::Succeeded => tag.add(self.output(child)),
+                        _ => tag.add_nothing(),
+                    }
                 }
             }
         }
@@ -469,8 +474,8 @@ impl Run {
             Kind::Join => (parent.depth, parent.round + 1, parent.base.clone()),
             Kind::Children => (parent.depth + 1, 1, format!("{}/{}", parent.path(), task - parent.first)),
         };
-        let tag = expansion_tag(parent.tag, task, expansion);
         let (first, count) = (self.task_count(), expansion.items.count());
+        let tag = expansion_tag(parent.tag, task, first, expansion);
         let children_at = self.groups.len();
         let group = |kind, sibling, first, count, payload, items| NewGroup {
             kind,
@@ -520,7 +525,7 @@ impl Run {
             self.relinger(task, attempt, holder_until, shared);
             return;
         }
-        let lingers = limited && holder_until.is_some();
+        let lingers = limited && holder_until.is_some() && !left_out(Twin::LimitLingers);
         self.leave_out(task, lingers, shared);
         if let (true, Some(until)) = (lingers, holder_until) {
             self.linger(task, attempt, until, shared);
@@ -921,14 +926,20 @@ impl InputTag {
         }
     }
 
+    fn add_nothing(&mut self) {
+        self.0 = (self.0 ^ u64::MAX).wrapping_mul(0x0100_0000_01b3);
+    }
+
     fn finish(self) -> u32 {
         (self.0 ^ (self.0 >> 32)) as u32
     }
 }
 
-/// A number that tells an expansion's tasks from those of any other expansion at the same places.
-fn expansion_tag(parent_tag: u32, parent: u32, expansion: &Expansion) -> u32 {
-    let digest = Digest::of(&wire::encode(&(parent_tag, parent, expansion)));
+/// A number that tells an expansion's tasks from those of any other expansion at the same places, and from its
+/// own at other places: if the store goes back, expansions may be recorded again in another order, and what was
+/// the third child is then the fifth.
+fn expansion_tag(parent_tag: u32, parent: u32, first: u32, expansion: &Expansion) -> u32 {
+    let digest = Digest::of(&wire::encode(&(parent_tag, parent, first, expansion)));
     let bytes = digest.as_bytes();
     // Zero is the tag of a step's own task.
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]).max(1)

@@ -11,6 +11,7 @@ use gristmill_protocol::limits::{EXPAND_DEPTH_MAX, OUTPUT_BYTES_MAX, RUN_TASKS_M
 use gristmill_protocol::message::{Expansion, Expired, ExpiryCause, Outcome, Report, ReturnCause, Revoked};
 use gristmill_protocol::pipeline::steps::When;
 use gristmill_protocol::plan::{Plan, PlanError};
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, ErrorCode, Failure, RunId, Timestamp, WorkerId};
 
 use crate::explain::{self, WaitingOn};
@@ -267,7 +268,9 @@ impl Scheduler {
             );
             run.displaced.insert((task, attempt));
         }
-        push_revoke(step, id, attempts);
+        if !left_out(Twin::TakeOverRevokes) {
+            push_revoke(step, id, attempts);
+        }
         // What is ready is so before the turn's next event: a success that is reported of it counts.
         while let Some(at) = run.pending_steps.pop_first() {
             evaluate(run, at, &mut self.shared, step);
@@ -278,7 +281,8 @@ impl Scheduler {
         let Some(run) = self.runs.get_mut(&report.attempt.run) else { return };
         let AttemptRef { task: key, attempt, .. } = report.attempt;
         let task = key.index;
-        if run.state(task).is_none() || run.attempt_ref(task, attempt).task != key {
+        let is_of_this = |run: &Run| run.attempt_ref(task, attempt).task == key || left_out(Twin::TagCheck);
+        if run.state(task).is_none() || !is_of_this(run) {
             // It is of other items than the ones recorded here.
             return;
         }
@@ -344,6 +348,9 @@ impl Scheduler {
     fn succeeded(&mut self, attempt: AttemptRef, worker: WorkerId, success: Success<'_>, step: &mut Step) {
         let Some(run) = open_task(&mut self.runs, attempt) else { return };
         let newer = newer_out(run, attempt);
+        if left_out(Twin::FirstSuccessWins) && !newer.is_empty() {
+            return;
+        }
         run.apply_success(success, &mut self.shared);
         step.push_success(attempt.run, worker, success);
         push_revoke(step, attempt.run, newer);
@@ -391,7 +398,9 @@ impl Scheduler {
         apply(run, &fact, &mut self.shared);
         step.push(id, fact);
         let attempts = run.out.iter().map(|(task, out)| run.attempt_ref(*task, out.attempt)).collect();
-        push_revoke(step, id, attempts);
+        if !left_out(Twin::CancelRevokes) {
+            push_revoke(step, id, attempts);
+        }
         self.touched.insert(id);
     }
 

@@ -3,13 +3,14 @@
 //! [`Books`] belong to a state of the store and go back with it; [`Ledger`] knows all that ever happened.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Duration;
 
 use gristmill_backends::state::memory::MemoryStore;
-use gristmill_backends::state::{Append, AppendEntry, Claim, ClaimAnswer, Finish, LeaseView, Renewal, Renewed};
+use gristmill_backends::state::{AppendEntry, Claim, ClaimAnswer, Finish, LeaseView, Renewal, Renewed};
 use gristmill_protocol::fact::{Cause, Fact, JournalBody};
 use gristmill_protocol::message::{ExpiryCause, InboxEntry, InboxEvent, Outcome, ReturnCause};
-use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId, wire};
+use gristmill_protocol::{AttemptRef, RunId, Shard, TaskKey, Timestamp, WorkerId, wire};
 
 use tokio::time::Instant;
 
@@ -30,6 +31,8 @@ pub struct Books {
     taken: BTreeSet<AttemptRef>,
     /// Attempts that were ended by a report, by expiry or by being taken back.
     closed: BTreeSet<AttemptRef>,
+    /// Reports that went into the inbox.
+    accepted: BTreeSet<(WorkerId, AttemptRef)>,
     /// Who granted leases belong to.
     holders: BTreeMap<AttemptRef, WorkerId>,
 }
@@ -40,6 +43,8 @@ pub struct Ledger {
     pub violations: Vec<String>,
     /// Attempts whose assignment was ever written, and whether as solo each time.
     pub(crate) assigned: BTreeMap<AttemptRef, bool>,
+    /// When reports last reached the store.
+    pub(crate) reported: BTreeMap<(WorkerId, AttemptRef), Instant>,
     pub rollbacks: u32,
     /// When the store last went back.
     pub rolled_back: Option<Instant>,
@@ -98,9 +103,15 @@ impl Books {
     }
 
     /// An append took effect: `written` are its entries that are new, `events` what it consumed.
-    pub fn appended(&mut self, append: &Append, written: &[&AppendEntry], events: &[InboxEntry], ledger: &mut Ledger) {
+    pub fn appended(
+        &mut self,
+        store: &MemoryStore,
+        written: &[&AppendEntry],
+        events: &[InboxEntry],
+        ledger: &mut Ledger,
+    ) {
         // Until the owner has noticed a rollback its memory is ahead of its journals.
-        let reported = if ledger.is_noticed() { self.wanted_successes(events) } else { Vec::new() };
+        let reported = if ledger.is_noticed() { self.wanted_successes(events, ledger) } else { Vec::new() };
         for entry in written {
             let body: JournalBody = match wire::decode("an entry", &entry.body) {
                 Ok(body) => body,
@@ -109,10 +120,13 @@ impl Books {
                 }
             };
             for fact in &body.facts {
-                self.note(entry.run, fact, append.token, ledger);
+                self.note(entry.run, fact, ledger);
             }
             let shadow = self.runs.entry(entry.run).or_default();
             apply_all(entry.run, shadow, &body, ledger);
+            if body.facts.iter().any(|fact| matches!(fact, Fact::Resumed { .. })) {
+                self.check_settled(entry.run, store, ledger);
+            }
         }
         for (run, task, attempt) in reported {
             let Some(shadow) = self.runs.get(&run) else { continue };
@@ -122,8 +136,20 @@ impl Books {
         }
     }
 
+    /// The store knows again what is settled of a run that goes on.
+    fn check_settled(&self, run: RunId, store: &MemoryStore, ledger: &mut Ledger) {
+        let Some(shadow) = self.runs.get(&run) else { return };
+        for index in &shadow.settled {
+            // Nothing is known of an attempt as high as this one but what is known of the task.
+            let highest = AttemptRef { run, task: TaskKey { index: *index, tag: u32::MAX }, attempt: u16::MAX };
+            if store.leases(run.shard(), &[highest]) == [LeaseView::Unclaimed] {
+                ledger.violation(format!("{run}:{index} has succeeded, which the store doesn't know after the resume"));
+            }
+        }
+    }
+
     /// Successes among events whose tasks are out.
-    fn wanted_successes(&self, events: &[InboxEntry]) -> Vec<(RunId, u32, u16)> {
+    fn wanted_successes(&self, events: &[InboxEntry], ledger: &Ledger) -> Vec<(RunId, u32, u16)> {
         let mut wanted = Vec::new();
         for entry in events {
             let InboxEvent::Finished { reports, .. } = &entry.event else { continue };
@@ -132,7 +158,10 @@ impl Books {
                 let Some(shadow) = self.runs.get(&run) else { continue };
                 let success = matches!(report.outcome, Outcome::Succeeded { .. });
                 // An attempt whose own assignment is in the journal has the right tag.
-                let known = shadow.last_attempt(index) >= attempt && self.taken.contains(&report.attempt);
+                let own = self.taken.contains(&report.attempt);
+                // So has an older one, unless what is put into the task may have become another in between.
+                let older = ledger.rollbacks == 0 && !shadow.was_resumed();
+                let known = shadow.last_attempt(index) >= attempt && (own || older);
                 if success && known && shadow.state(index) == Some(State::Out) {
                     wanted.push((run, index, attempt));
                 }
@@ -141,7 +170,7 @@ impl Books {
         wanted
     }
 
-    fn note(&mut self, run: RunId, fact: &Fact, _token: OwnerToken, ledger: &mut Ledger) {
+    fn note(&mut self, run: RunId, fact: &Fact, ledger: &mut Ledger) {
         match fact {
             Fact::Ended { task, attempt, cause: Cause::Returned(ReturnCause::RecordClosed), worker: None, .. } => {
                 let eaten = self
@@ -169,10 +198,14 @@ impl Books {
     /// Claims were answered.
     pub fn claimed(&mut self, claim: &Claim, answers: &[ClaimAnswer], ledger: &mut Ledger) {
         for (item, answer) in claim.attempts.iter().zip(answers) {
+            let attempt = item.attempt;
+            let other = self.holders.get(&attempt).filter(|other| **other != claim.worker);
+            if *answer == ClaimAnswer::Taken && other.is_none() {
+                ledger.violation(format!("{attempt} isn't granted to {}, as if another had it", claim.worker));
+            }
             if *answer != ClaimAnswer::Granted {
                 continue;
             }
-            let attempt = item.attempt;
             let Some(shadow) = self.runs.get(&attempt.run) else {
                 ledger.violation(format!("{attempt} is granted of a run that isn't there"));
                 continue;
@@ -183,7 +216,7 @@ impl Books {
             if shadow.settled.contains(&attempt.task.index) {
                 ledger.violation(format!("{attempt} is granted though its task's success is recorded"));
             }
-            if let Some(other) = self.holders.get(&attempt).filter(|other| **other != claim.worker) {
+            if let Some(other) = other {
                 ledger.violation(format!("{attempt} is granted to {} and to {other}", claim.worker));
             }
             self.begun(attempt, claim.worker);
@@ -209,6 +242,7 @@ impl Books {
             let over = shadow.ended
                 || shadow.settled.contains(&attempt.task.index)
                 || self.closed.contains(&attempt)
+                || self.knows_higher(attempt)
                 || !shadow.is_out(attempt)
                 || self.holders.get(&attempt).is_some_and(|holder| *holder != renewal.worker);
             if !over {
@@ -217,26 +251,40 @@ impl Books {
         }
     }
 
+    /// Whether the store knows of a higher attempt of the task, which has displaced this one: after a rollback what
+    /// was done of it may be said again before the journal has it.
+    fn knows_higher(&self, attempt: AttemptRef) -> bool {
+        let higher = (Bound::Excluded(attempt), Bound::Included(AttemptRef { attempt: u16::MAX, ..attempt }));
+        self.holders.range(higher).next().is_some() || self.closed.range(higher).next().is_some()
+    }
+
     /// Reports were sent; `event` is what went into the inbox.
-    pub fn finished(&mut self, finish: &Finish, event: Option<&InboxEvent>, ledger: &Ledger) {
+    pub fn finished(&mut self, finish: &Finish, event: Option<&InboxEvent>, ledger: &mut Ledger) {
         let accepted = match event {
             Some(InboxEvent::Finished { reports, .. }) => &reports[..],
             _ => &[],
         };
         for report in &finish.reports {
             let attempt = report.attempt;
+            ledger.reported.insert((finish.worker, attempt), Instant::now());
             if self.stopping.get(&attempt).is_some_and(|(worker, _)| *worker == finish.worker) {
                 self.stopping.remove(&attempt);
             }
             let out = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(attempt));
             if accepted.contains(report) {
                 self.closed.insert(attempt);
+                self.accepted.insert((finish.worker, attempt));
             }
             // An owner that hasn't noticed a rollback yet takes a report for one that it has recorded.
             if accepted.contains(report) && out && ledger.is_noticed() && report.outcome != Outcome::Stopped {
                 self.taken.insert(attempt);
             }
         }
+    }
+
+    /// The reports that were accepted since the state of the store that other books belong to.
+    pub fn reported_since(&self, earlier: &Books) -> Vec<(WorkerId, AttemptRef)> {
+        self.accepted.difference(&earlier.accepted).copied().collect()
     }
 
     /// Something was put into an inbox by the owner's verbs.

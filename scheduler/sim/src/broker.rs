@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gristmill_backends::broker::{Broker, BrokerError, Consumer, Delivery, Message, Settle};
+use gristmill_protocol::message::Assignment;
+use gristmill_protocol::wire;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::dice::Dice;
 use crate::process::{Blow, Moment, Process};
+use crate::store::Published;
 use crate::trace::Trace;
 
 /// How badly the broker treats messages, of a thousand.
@@ -30,6 +34,8 @@ pub struct Manners {
 #[derive(Debug)]
 pub struct SimBroker {
     inner: Mutex<Inner>,
+    /// When attempts were last published.
+    pub published: Published,
     trace: Trace,
 }
 
@@ -63,11 +69,18 @@ impl SimBroker {
     pub fn new(dice: Dice, manners: Manners, trace: Trace) -> Arc<SimBroker> {
         let inner =
             Inner { queues: BTreeMap::new(), consumers: BTreeMap::new(), last: 0, starts: 0, up: true, manners, dice };
-        Arc::new(SimBroker { inner: Mutex::new(inner), trace })
+        Arc::new(SimBroker { inner: Mutex::new(inner), published: Published::default(), trace })
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of the attempts that a message assigns.
+    fn note(&self, message: &Message) {
+        let Ok(assignment) = wire::decode::<Assignment>("an assignment", &message.body) else { return };
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.extend(assignment.attempts().map(|attempt| (attempt, Instant::now())));
     }
 
     /// Changes the broker, then pushes what can be pushed.
@@ -220,7 +233,7 @@ impl BrokerHandle {
 impl Broker for BrokerHandle {
     async fn publish(&self, queue: &str, message: Message) -> Result<(), BrokerError> {
         let mut blows_after: Option<Blow> = None;
-        if let Some(fuse) = self.process.count_call() {
+        if let Some(fuse) = self.process.count_call("publish") {
             self.broker.trace.say(|| format!("{} blows at publish: {fuse:?}", self.process.name));
             match fuse.moment {
                 Moment::Before => self.process.blow(fuse.blow),
@@ -228,6 +241,10 @@ impl Broker for BrokerHandle {
             }
             if self.process.is_dead() {
                 return std::future::pending().await;
+            }
+            if self.process.is_stopped() {
+                // It isn't polled again before it goes on.
+                tokio::task::yield_now().await;
             }
         }
         let delay_ms = {
@@ -241,6 +258,7 @@ impl Broker for BrokerHandle {
             tokio::time::sleep(Duration::from_millis(delay_ms)).await;
             let result = if handle.is_reached() {
                 handle.broker.trace.say(|| format!("{} publishes {}", handle.process.name, message.id));
+                handle.broker.note(&message);
                 handle.broker.change(|inner| inner.enqueue(&queue, message));
                 Ok(())
             } else {

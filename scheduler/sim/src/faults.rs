@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use crate::broker::Manners;
 use crate::dice::Dice;
 use crate::plan::POOLS;
-use crate::process::{Blow, Moment, Part, Process};
+use crate::process::{Blow, Fuse, Moment, Part, Process};
 use crate::store::Weather;
 use crate::work::Habits;
 use crate::world::World;
@@ -32,12 +32,12 @@ pub struct Faults {
 enum Fault {
     KillScheduler,
     StopScheduler { ms: u64 },
-    FuseScheduler { calls: u64, moment: Moment, blow: Blow },
+    FuseScheduler(Fuse),
     CutScheduler { ms: u64 },
     KillWorker,
     StopWorker { ms: u64 },
     StopWorkersLoop { ms: u64 },
-    FuseWorker { calls: u64, moment: Moment, blow: Blow },
+    FuseWorker(Fuse),
     CutWorker { ms: u64 },
     DrainWorker { now: bool },
     RestartBroker { down_ms: u64, forgets: bool },
@@ -79,26 +79,23 @@ impl Faults {
 
 impl Fault {
     fn draw(kind: u64, dice: &mut Dice) -> Fault {
-        let fuse = |dice: &mut Dice| {
+        let fuse = |dice: &mut Dice, verbs: &[&'static str]| {
+            // What a process does most often is to look; its few changes are what others depend on.
+            let verb = if dice.chance(500) { dice.pick(verbs).copied() } else { None };
+            let calls = if verb.is_some() { dice.between(1, 2) } else { dice.between(1, 40) };
             let moment = if dice.chance(500) { Moment::Before } else { Moment::After };
-            let blow = if dice.chance(700) { Blow::Kill } else { Blow::Stop(dice.between(100, 8_000)) };
-            (dice.between(1, 40), moment, blow)
+            let blow = if dice.chance(500) { Blow::Kill } else { Blow::Stop(dice.between(100, 8_000)) };
+            Fuse { calls, verb, moment, blow }
         };
         match kind {
             0 => Fault::KillScheduler,
             1 => Fault::StopScheduler { ms: dice.between(300, 9_000) },
-            2 => {
-                let (calls, moment, blow) = fuse(dice);
-                Fault::FuseScheduler { calls, moment, blow }
-            }
+            2 => Fault::FuseScheduler(fuse(dice, &["append", "revoke", "revoke", "expire", "publish"])),
             3 => Fault::CutScheduler { ms: dice.between(300, 9_000) },
             4 => Fault::KillWorker,
             5 => Fault::StopWorker { ms: dice.between(300, 14_000) },
             6 => Fault::StopWorkersLoop { ms: dice.between(300, 9_000) },
-            7 => {
-                let (calls, moment, blow) = fuse(dice);
-                Fault::FuseWorker { calls, moment, blow }
-            }
+            7 => Fault::FuseWorker(fuse(dice, &["claim", "finish", "renew"])),
             8 => Fault::CutWorker { ms: dice.between(300, 14_000) },
             9 => Fault::DrainWorker { now: dice.chance(500) },
             10 => Fault::RestartBroker { down_ms: dice.below(3_000), forgets: dice.chance(500) },
@@ -160,16 +157,12 @@ fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
     match fault {
         Fault::KillScheduler => on(scheduler(dice), &|process| process.kill()),
         Fault::StopScheduler { ms } => on(scheduler(dice), &|process| process.stop(ms, &both)),
-        Fault::FuseScheduler { calls, moment, blow } => {
-            on(scheduler(dice), &|process| process.set_fuse(calls, moment, blow));
-        }
+        Fault::FuseScheduler(fuse) => on(scheduler(dice), &|process| process.set_fuse(fuse)),
         Fault::CutScheduler { ms } => on(scheduler(dice), &|process| process.cut(ms)),
         Fault::KillWorker => on(worker(dice), &|process| process.kill()),
         Fault::StopWorker { ms } => on(worker(dice), &|process| process.stop(ms, &both)),
         Fault::StopWorkersLoop { ms } => on(worker(dice), &|process| process.stop(ms, &both[..1])),
-        Fault::FuseWorker { calls, moment, blow } => {
-            on(worker(dice), &|process| process.set_fuse(calls, moment, blow));
-        }
+        Fault::FuseWorker(fuse) => on(worker(dice), &|process| process.set_fuse(fuse)),
         Fault::CutWorker { ms } => on(worker(dice), &|process| {
             process.cut(ms);
             world.broker.cut(process);
@@ -181,8 +174,13 @@ fn happen(world: &Arc<World>, fault: Fault, dice: &mut Dice) {
             }
         }
         Fault::RestartBroker { down_ms, forgets } => {
-            let broker = world.broker.clone();
-            tokio::spawn(async move { broker.restart(down_ms, forgets).await });
+            let world = world.clone();
+            tokio::spawn(async move {
+                world.broker.restart(down_ms, forgets).await;
+                if forgets {
+                    world.store.look_after_publishing(None);
+                }
+            });
         }
         Fault::DeleteQueue => {
             if let Some(queue) = dice.pick(&POOLS) {

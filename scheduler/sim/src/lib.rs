@@ -8,6 +8,7 @@
 //!
 //! Not simulated: the learning itself, real disks and sockets, and threads (each execution has one).
 
+mod after;
 pub mod artifacts;
 pub mod books;
 pub mod broker;

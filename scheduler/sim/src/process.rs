@@ -10,6 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use gristmill_backends::state::StoreId;
+use gristmill_protocol::limits::{CLOCK_STEP_MS, STORE_CALL_MS};
 use tokio::time::Instant;
 
 use crate::trace::Trace;
@@ -32,8 +34,13 @@ struct Inner {
     cut_until: Instant,
     /// Nothing has been in its way since.
     calm_since: Instant,
-    calls: u64,
     fuse: Option<Fuse>,
+    /// It goes round and round without waiting for anything.
+    spins: bool,
+    /// How far the store's clock had been set, and which life of the store it was, when it last asked for the time.
+    looked_at: Option<(i64, StoreId)>,
+    /// When it was first told a time that doesn't follow from what it was told before.
+    learnt: Option<Instant>,
 }
 
 /// The futures that a process consists of.
@@ -48,7 +55,10 @@ pub enum Part {
 /// What happens to a process at one of its calls.
 #[derive(Clone, Copy, Debug)]
 pub struct Fuse {
-    pub at_call: u64,
+    /// The calls that are left until it blows.
+    pub calls: u64,
+    /// The only calls that count; all when nothing is named.
+    pub verb: Option<&'static str>,
     pub moment: Moment,
     pub blow: Blow,
 }
@@ -56,7 +66,7 @@ pub struct Fuse {
 /// When a fuse blows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// The call doesn't leave.
+    /// The call doesn't leave, or only when the process goes on.
     Before,
     /// The call has taken effect and its answer isn't back.
     After,
@@ -80,8 +90,10 @@ impl Process {
             wakers: [None, None],
             cut_until: now,
             calm_since: now,
-            calls: 0,
             fuse: None,
+            spins: false,
+            looked_at: None,
+            learnt: None,
         };
         Arc::new(Process { name, instance, trace, inner: Mutex::new(inner) })
     }
@@ -149,6 +161,35 @@ impl Process {
         self.wake();
     }
 
+    /// It is told the time of a store whose clock was set by `offset_ms` in all.
+    pub fn look(&self, offset_ms: i64, store: StoreId) {
+        let mut inner = self.lock();
+        // What is less than a step and the way of two answers can't be told from slow answers.
+        let seen_from_ms = (CLOCK_STEP_MS + 2 * STORE_CALL_MS) as i64;
+        let is_new = inner
+            .looked_at
+            .is_none_or(|(known_ms, known)| known != store || (offset_ms - known_ms).abs() > seen_from_ms);
+        if is_new {
+            inner.learnt = Some(Instant::now());
+        }
+        inner.looked_at = Some((offset_ms, store));
+    }
+
+    /// What the store was like when the process last asked for the time.
+    pub fn looked_at(&self) -> Option<(i64, StoreId)> {
+        self.lock().looked_at
+    }
+
+    /// When it last learnt that the store's time doesn't follow from what it knew.
+    pub fn learnt(&self) -> Option<Instant> {
+        self.lock().learnt
+    }
+
+    /// Whether it was ended because it used up the processor without ever waiting.
+    pub fn spins(&self) -> bool {
+        self.lock().spins
+    }
+
     /// Whether nothing has been in its way for so long.
     pub fn was_calm_for(&self, span: Duration) -> bool {
         let inner = self.lock();
@@ -156,17 +197,21 @@ impl Process {
     }
 
     /// Sets a fuse some calls ahead.
-    pub fn set_fuse(&self, calls_ahead: u64, moment: Moment, blow: Blow) {
-        let mut inner = self.lock();
-        inner.fuse = Some(Fuse { at_call: inner.calls + calls_ahead, moment, blow });
+    pub fn set_fuse(&self, fuse: Fuse) {
+        self.lock().fuse = Some(fuse);
     }
 
     /// Counts a call; says what blows at it.
-    pub fn count_call(&self) -> Option<Fuse> {
+    pub fn count_call(&self, verb: &'static str) -> Option<Fuse> {
         let mut inner = self.lock();
-        inner.calls += 1;
-        let calls = inner.calls;
-        inner.fuse.take_if(|fuse| fuse.at_call <= calls)
+        let fuse = inner.fuse.as_mut().filter(|fuse| fuse.verb.is_none_or(|counted| counted == verb))?;
+        fuse.calls = fuse.calls.saturating_sub(1);
+        inner.fuse.take_if(|fuse| fuse.calls == 0)
+    }
+
+    /// Whether it stands still.
+    pub fn is_stopped(&self) -> bool {
+        Instant::now() < self.lock().stopped_until[Part::Loop as usize]
     }
 
     /// Lets a fuse blow.
@@ -191,11 +236,17 @@ pub struct Running {
     process: Arc<Process>,
     part: Part,
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// When it was last polled, and how often at that time.
+    polled: (Instant, u32),
 }
+
+/// Polls of a process at one point of virtual time, which doesn't go on before all wait for something: far more
+/// than any work needs.
+const POLLS_MAX: u32 = 100_000;
 
 impl Running {
     pub fn new(process: Arc<Process>, part: Part, future: impl Future<Output = ()> + Send + 'static) -> Running {
-        Running { process, part, future: Some(Box::pin(future)) }
+        Running { process, part, future: Some(Box::pin(future)), polled: (Instant::now(), 0) }
     }
 }
 
@@ -205,10 +256,16 @@ impl Future for Running {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let part = this.part as usize;
+        let now = Instant::now();
+        this.polled = if this.polled.0 == now { (now, this.polled.1 + 1) } else { (now, 1) };
+        if this.polled.1 > POLLS_MAX {
+            this.process.lock().spins = true;
+            this.process.kill();
+        }
         {
             let mut inner = this.process.lock();
             inner.wakers[part] = Some(context.waker().clone());
-            if !inner.dead && Instant::now() < inner.stopped_until[part] {
+            if !inner.dead && now < inner.stopped_until[part] {
                 return Poll::Pending;
             }
         }

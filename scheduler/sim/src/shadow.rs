@@ -98,6 +98,11 @@ impl Shadow {
         self.out.get(&attempt.task.index) == Some(&attempt.attempt)
     }
 
+    /// Whether it was ever resumed.
+    pub fn was_resumed(&self) -> bool {
+        self.resumed
+    }
+
     /// The highest attempt of a task that was recorded.
     pub fn last_attempt(&self, task: u32) -> u16 {
         self.tasks.get(task as usize).map_or(0, |task| task.attempt)

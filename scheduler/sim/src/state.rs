@@ -63,6 +63,7 @@ fn last_id(effect: &Effect<'_>, shard: Shard) -> InboxId {
 }
 
 fn append(effect: Effect<'_>, mut append: Append) -> Result<(), StateError> {
+    let token = append.token;
     if left_out(Twin::AppendChecksOwner)
         && let Some(owner) = effect.inner.store.model().owner(append.shard)
     {
@@ -87,6 +88,7 @@ fn append(effect: Effect<'_>, mut append: Append) -> Result<(), StateError> {
     let heads: Vec<Option<u64>> =
         append.entries.iter().map(|entry| effect.inner.store.run(entry.run).map(|run| run.head)).collect();
     effect.inner.store.append(&append, effect.now)?;
+    effect.inner.check_owner("appends to", append.shard, token);
     let is_new = |(entry, head): (&AppendEntry, &Option<u64>)| head.is_some_and(|head| entry.position > head);
     let new: Vec<bool> = append.entries.iter().zip(&heads).map(is_new).collect();
     let written: Vec<&AppendEntry> =
@@ -95,7 +97,7 @@ fn append(effect: Effect<'_>, mut append: Append) -> Result<(), StateError> {
     for entry in &written {
         inner.trace.say(|| told(entry));
     }
-    inner.books.appended(&append, &written, &events, &mut inner.ledger);
+    inner.books.appended(&inner.store, &written, &events, &mut inner.ledger);
     Ok(())
 }
 
@@ -164,7 +166,7 @@ fn finish(effect: Effect<'_>, mut finish: Finish) -> Result<Vec<FinishAnswer>, S
     }
     let answers = inner.store.finish(finish, effect.now);
     let event = inner.store.inbox(&[(whole.shard, before)], 1).pop().map(|(_, entry)| entry.event);
-    inner.books.finished(&whole, event.as_ref(), &inner.ledger);
+    inner.books.finished(&whole, event.as_ref(), &mut inner.ledger);
     if left_out(Twin::FinishPutsEvent) && inner.dice_says(100) {
         let last = inner.store.model().last_inbox_id(whole.shard);
         if last != before {
@@ -181,15 +183,23 @@ fn owner_or(effect: &Effect<'_>, twin: Twin, shard: Shard, token: OwnerToken) ->
 #[async_trait]
 impl State for SimState {
     async fn clock(&self) -> Result<StoreClock, StateError> {
-        self.call("ask for the time", |at| Ok(StoreClock { store: at.inner.store.id, now: at.now })).await
+        let look = |at: Effect<'_>| {
+            at.inner.looked(at.process);
+            Ok(StoreClock { store: at.inner.store.id, now: at.now })
+        };
+        self.call("ask for the time", look).await
     }
 
     async fn own(&self, shard: Shard, token: OwnerToken, ttl: Duration) -> Result<Ownership, StateError> {
+        let store = self.store.clone();
         let own = move |at: Effect<'_>| {
             let before = at.inner.store.model().owner(shard);
             let ownership = at.inner.store.own(shard, token, ttl, at.now);
-            if before.is_some_and(|before| before != token) && matches!(ownership, Ownership::Owned { .. }) {
-                at.inner.owners_changed(shard);
+            if before != Some(token)
+                && matches!(ownership, Ownership::Owned { .. })
+                && at.inner.owners_changed(shard, token)
+            {
+                store.look_after_publishing(Some(shard));
             }
             Ok(ownership)
         };
@@ -263,12 +273,13 @@ impl State for SimState {
 
     async fn expire(&self, shard: Shard, token: OwnerToken, limit: usize) -> Result<usize, StateError> {
         let expire = move |at: Effect<'_>| {
-            let token = owner_or(&at, Twin::ExpireChecksOwner, shard, token);
+            let used = owner_or(&at, Twin::ExpireChecksOwner, shard, token);
             let before = last_id(&at, shard);
-            let count = at.inner.store.expire(shard, token, limit, at.now)?;
+            let count = at.inner.store.expire(shard, used, limit, at.now)?;
             if let Some(entry) = newest(&at, shard, before) {
+                at.inner.check_owner("ends leases of", shard, token);
                 at.inner.books.happened(&entry.event);
-                at.inner.check_lost(&entry, at.sent);
+                at.inner.check_lost(&entry, at.process, at.sent);
             }
             Ok(count)
         };
@@ -278,9 +289,10 @@ impl State for SimState {
     async fn revoke(&self, shard: Shard, token: OwnerToken, attempts: &[AttemptRef]) -> Result<(), StateError> {
         let attempts = attempts.to_vec();
         let revoke = move |at: Effect<'_>| {
-            let token = owner_or(&at, Twin::RevokeChecksOwner, shard, token);
+            let used = owner_or(&at, Twin::RevokeChecksOwner, shard, token);
             let before = last_id(&at, shard);
-            at.inner.store.revoke(shard, token, &attempts, at.now)?;
+            at.inner.store.revoke(shard, used, &attempts, at.now)?;
+            at.inner.check_owner("takes attempts back of", shard, token);
             if let Some(entry) = newest(&at, shard, before) {
                 at.inner.books.happened(&entry.event);
             }

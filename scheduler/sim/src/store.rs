@@ -4,19 +4,20 @@
 //! answer may come after the caller has given up. The store can be down, can come back as it was up to two
 //! seconds ago, and its clock can be set. It keeps [`Books`] beside its state and says what is wrong at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gristmill_backends::state::memory::MemoryStore;
 use gristmill_backends::state::model::Ageing;
-use gristmill_backends::state::{JournalEntry, StateError, StoreId};
+use gristmill_backends::state::{StateError, StoreId};
 use gristmill_protocol::limits::LEASE_MS;
 use gristmill_protocol::message::{InboxEntry, InboxId};
-use gristmill_protocol::{AttemptRef, RunId, Shard, Timestamp, WorkerId};
+use gristmill_protocol::{AttemptRef, OwnerToken, Shard, Timestamp, WorkerId};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use crate::after::{Lost, LostEntry};
 use crate::books::{Books, Ledger, lost};
 use crate::dice::Dice;
 use crate::process::{Blow, Moment, Process};
@@ -27,8 +28,6 @@ pub const BEGIN: Timestamp = Timestamp(1_700_000_000_000);
 /// Milliseconds after which a worker that lives and reaches the store can't have been lost: a lease, the
 /// longest call, and the pause between two heartbeats.
 const LOST_NEEDS_MS: u64 = LEASE_MS + 4_000;
-/// Milliseconds within which an owner that lives has written again what a rollback took.
-const REASSERTED_WITHIN_MS: u64 = 8_000;
 
 /// How bad the network is, in calls of a thousand.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,7 +48,12 @@ pub struct SimStore {
     news: Notify,
     pub trace: Trace,
     start: Instant,
+    /// When attempts were last published, as the broker knows it.
+    pub(crate) published: Published,
 }
+
+/// When attempts were last published.
+pub type Published = Arc<Mutex<BTreeMap<AttemptRef, Instant>>>;
 
 #[derive(Debug)]
 pub(crate) struct Inner {
@@ -57,19 +61,20 @@ pub(crate) struct Inner {
     pub(crate) books: Books,
     pub(crate) ledger: Ledger,
     offset_ms: i64,
-    stepped: Instant,
-    up: bool,
+    pub(crate) up: bool,
     /// All calls take seconds until then.
     slow_until: Instant,
     /// Nothing has been in the way of calls since.
-    calm_since: Instant,
+    pub(crate) calm_since: Instant,
     weather: Weather,
     dice: Dice,
     pub(crate) trace: Trace,
     /// When shards last went from one owner to another.
-    changes: BTreeMap<Shard, Instant>,
-    workers: Vec<(WorkerId, Arc<Process>)>,
-    schedulers: Vec<Arc<Process>>,
+    pub(crate) changes: BTreeMap<Shard, Instant>,
+    /// All who ever owned a shard.
+    owners: BTreeSet<(Shard, OwnerToken)>,
+    pub(crate) workers: Vec<(WorkerId, Arc<Process>)>,
+    pub(crate) schedulers: Vec<Arc<Process>>,
 }
 
 /// A state of the store, with the books that belong to it.
@@ -92,20 +97,20 @@ struct Trip {
 pub(crate) struct Effect<'a> {
     pub(crate) inner: &'a mut Inner,
     pub(crate) now: Timestamp,
+    pub(crate) process: &'a Arc<Process>,
     /// When the request left.
     pub(crate) sent: Instant,
 }
 
 impl SimStore {
     /// An empty store.
-    pub fn new(mut dice: Dice, weather: Weather, limit: usize, trace: Trace) -> Arc<SimStore> {
+    pub fn new(mut dice: Dice, weather: Weather, limit: usize, published: Published, trace: Trace) -> Arc<SimStore> {
         let now = Instant::now();
         let inner = Inner {
             store: MemoryStore::new(StoreId(dice.number()), Ageing::ByTime),
             books: Books::default(),
             ledger: Ledger { limit, ..Ledger::default() },
             offset_ms: 0,
-            stepped: now,
             up: true,
             slow_until: now,
             calm_since: now,
@@ -113,10 +118,11 @@ impl SimStore {
             dice,
             trace: trace.clone(),
             changes: BTreeMap::new(),
+            owners: BTreeSet::new(),
             workers: Vec::new(),
             schedulers: Vec::new(),
         };
-        Arc::new(SimStore { inner: Mutex::new(inner), news: Notify::new(), trace, start: now })
+        Arc::new(SimStore { inner: Mutex::new(inner), news: Notify::new(), trace, start: now, published })
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -158,9 +164,7 @@ impl SimStore {
     /// Sets the clock.
     pub fn step_clock(&self, by_ms: i64) {
         self.trace.say(|| format!("the store's clock is set by {by_ms} ms"));
-        let mut inner = self.lock();
-        inner.offset_ms += by_ms;
-        inner.stepped = Instant::now();
+        self.lock().offset_ms += by_ms;
     }
 
     /// All calls take long for so many milliseconds.
@@ -187,46 +191,15 @@ impl SimStore {
         tokio::time::sleep(Duration::from_millis(down_ms)).await;
         let lost = {
             let mut inner = self.lock();
-            let lost = back.map_or_else(Vec::new, |snapshot| inner.go_back(snapshot));
+            let lost = back.map_or_else(Lost::default, |snapshot| inner.go_back(snapshot));
             inner.up = true;
             inner.calm_since = Instant::now().max(inner.calm_since);
             let id = StoreId(inner.dice.number());
             inner.store.id = id;
             lost
         };
-        self.trace.say(|| format!("the store is up again; entries lost: {}", lost.len()));
-        if !lost.is_empty() {
-            let store = self.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(REASSERTED_WITHIN_MS)).await;
-                store.check_reasserted(&lost);
-            });
-        }
-    }
-
-    fn check_reasserted(&self, lost: &[Lost]) {
-        let inner = self.lock();
-        let span = Duration::from_millis(REASSERTED_WITHIN_MS);
-        if !inner.up || inner.calm_since + span > Instant::now() {
-            return;
-        }
-        let wrong: Vec<String> = lost
-            .iter()
-            .filter(|lost| lost.owner.was_calm_for(span + Duration::from_millis(2_000)))
-            .filter(|lost| inner.changes.get(&lost.run.shard()).is_none_or(|at| at.elapsed() > span))
-            .filter(|lost| {
-                let found = inner.store.journal(lost.run, lost.entry.position - 1, 1);
-                found.first().is_none_or(|entry| entry.body != lost.entry.body)
-            })
-            .map(|lost| {
-                format!(
-                    "entry {} of {} was lost in a rollback that its writer {} lived through",
-                    lost.entry.position, lost.run, lost.owner.name
-                )
-            })
-            .collect();
-        drop(inner);
-        wrong.into_iter().for_each(|what| self.violation(what));
+        self.trace.say(|| format!("the store is up again; entries lost: {}", lost.entries.len()));
+        self.look_after_rollback(lost);
     }
 
     /// Nothing is in the way of calls any more.
@@ -245,7 +218,7 @@ impl SimStore {
     ) -> Result<T, StateError> {
         let unavailable = move || StateError::Unavailable { verb, source: "the network is broken".into() };
         let mut blows_after: Option<Blow> = None;
-        if let Some(fuse) = process.count_call() {
+        if let Some(fuse) = process.count_call(verb) {
             self.trace.say(|| format!("{} blows at {verb}: {fuse:?}", process.name));
             match fuse.moment {
                 Moment::Before => process.blow(fuse.blow),
@@ -253,6 +226,10 @@ impl SimStore {
             }
             if process.is_dead() {
                 return std::future::pending().await;
+            }
+            if process.is_stopped() {
+                // It isn't polled again before it goes on.
+                tokio::task::yield_now().await;
             }
         }
         let (trip, life) = {
@@ -269,9 +246,13 @@ impl SimStore {
                 let reached = inner.up && inner.store.id == life && !process.is_cut() && !trip.fails_before;
                 if reached {
                     let now = store.time(inner.offset_ms);
-                    let result = effect(Effect { inner: &mut inner, now, sent });
+                    let known = inner.ledger.violations.len();
+                    let result = effect(Effect { inner: &mut inner, now, process: &process, sent });
                     let Inner { store: state, books, ledger, .. } = &mut *inner;
                     books.check_limit(state, now, ledger);
+                    for wrong in &ledger.violations[known..] {
+                        store.trace.say(|| format!("WRONG: {wrong}"));
+                    }
                     result
                 } else {
                     Err(unavailable())
@@ -330,14 +311,6 @@ impl SimStore {
     }
 }
 
-/// A journal entry that a rollback took, and who wrote to the shard before and after it.
-#[derive(Debug)]
-struct Lost {
-    run: RunId,
-    entry: JournalEntry,
-    owner: Arc<Process>,
-}
-
 impl Inner {
     fn trip(&mut self) -> Trip {
         let (dice, weather) = (&mut self.dice, self.weather);
@@ -361,10 +334,10 @@ impl Inner {
         }
     }
 
-    /// Goes back to the snapshot; returns what that takes from journals whose shard keeps its owner.
-    fn go_back(&mut self, snapshot: Snapshot) -> Vec<Lost> {
+    /// Goes back to the snapshot; returns what that takes: of journals, of those whose shard keeps its owner.
+    fn go_back(&mut self, snapshot: Snapshot) -> Lost {
         let Snapshot { store, books } = snapshot;
-        let mut lost = Vec::new();
+        let mut lost = Lost { entries: Vec::new(), reports: self.books.reported_since(&books) };
         for run in store.runs(None, usize::MAX) {
             let shard = run.run.shard();
             let owner = store.model().owner(shard).filter(|owner| self.store.model().owner(shard) == Some(*owner));
@@ -372,7 +345,7 @@ impl Inner {
                 .and_then(|owner| self.schedulers.iter().find(|process| process.instance == owner.instance).cloned());
             let Some(owner) = process else { continue };
             for entry in self.store.journal(run.run, run.head, usize::MAX) {
-                lost.push(Lost { run: run.run, entry, owner: owner.clone() });
+                lost.entries.push(LostEntry { run: run.run, entry, owner: owner.clone() });
             }
         }
         self.store = store;
@@ -382,9 +355,11 @@ impl Inner {
         lost
     }
 
-    /// A shard has gone from one owner to another.
-    pub(crate) fn owners_changed(&mut self, shard: Shard) {
+    /// A shard has gone from one owner to another; says whether that one has never had it. One that comes back
+    /// has published what is out itself.
+    pub(crate) fn owners_changed(&mut self, shard: Shard, token: OwnerToken) -> bool {
         self.changes.insert(shard, Instant::now());
+        self.owners.insert((shard, token))
     }
 
     /// Inbox entries were read.
@@ -397,17 +372,39 @@ impl Inner {
         }
     }
 
+    /// Whoever did something to a shard owns it.
+    pub(crate) fn check_owner(&mut self, does: &str, shard: Shard, token: OwnerToken) {
+        let owner = self.store.model().owner(shard);
+        if owner != Some(token) {
+            self.ledger.violation(format!("{token:?} {does} shard {shard}, which is of {owner:?}"));
+        }
+    }
+
+    /// A process was told the time.
+    pub(crate) fn looked(&self, process: &Process) {
+        process.look(self.offset_ms, self.store.id);
+    }
+
     /// True so many times out of a thousand.
     pub(crate) fn dice_says(&mut self, of_thousand: u64) -> bool {
         self.dice.chance(of_thousand)
     }
 
     /// A lease that was said to be lost was not renewed for as long as a lease holds.
-    pub(crate) fn check_lost(&mut self, entry: &InboxEntry, sent: Instant) {
+    pub(crate) fn check_lost(&mut self, entry: &InboxEntry, process: &Process, sent: Instant) {
         let span = Duration::from_millis(LOST_NEEDS_MS);
         let now = Instant::now();
-        // A call that was on its way when the clock was set could not know of it.
-        let surprised = sent.saturating_duration_since(self.stepped) < Duration::from_millis(2_500);
+        if let Some(after) = process.learnt().and_then(|learnt| sent.checked_duration_since(learnt))
+            && after < Duration::from_millis(LEASE_MS)
+        {
+            self.ledger.violation(format!(
+                "{} ends leases {} ms after it learnt that the store's time can't be trusted",
+                process.name,
+                after.as_millis()
+            ));
+        }
+        // Whoever hasn't looked at the clock since it was set can't know of it.
+        let surprised = process.looked_at().is_none_or(|(offset_ms, _)| offset_ms != self.offset_ms);
         if surprised || now.saturating_duration_since(self.calm_since) < span {
             return;
         }

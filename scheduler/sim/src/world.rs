@@ -71,6 +71,13 @@ impl World {
         self.roster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A process that has nothing to do waits.
+    fn check_waits(&self, process: &Process) {
+        if process.spins() {
+            self.store.violation(format!("{} spins: it doesn't wait for anything", process.name));
+        }
+    }
+
     fn new_process(&self, kind: &str) -> Arc<Process> {
         let mut roster = self.roster();
         roster.instances += 1;
@@ -95,9 +102,11 @@ async fn live(seed: u64, telling: Telling) -> Outcome {
     let faults = Faults::draw(&mut dice);
     trace.say(|| format!("seed {seed}: {faults:?}"));
     let limit = dice.between(1, 2) as usize;
+    let store_dice = dice.fork();
+    let broker = SimBroker::new(dice.fork(), faults.manners, trace.clone());
     let world = Arc::new(World {
-        store: SimStore::new(dice.fork(), faults.weather, limit, trace.clone()),
-        broker: SimBroker::new(dice.fork(), faults.manners, trace.clone()),
+        store: SimStore::new(store_dice, faults.weather, limit, broker.published.clone(), trace.clone()),
+        broker,
         artifacts: SimArtifacts::new(dice.fork(), faults.weather.fails),
         trace: trace.clone(),
         habits: faults.habits,
@@ -122,7 +131,7 @@ async fn live(seed: u64, telling: Telling) -> Outcome {
     }
     let shape = Shape {
         limit,
-        limited: dice.below(2) * 400,
+        limited: dice.pick(&[0, 400, 900]).copied().unwrap_or_default(),
         expands: dice.between(100, 500),
         poison: faults.habits.kills_worker > 0 && dice.chance(200),
     };
@@ -197,6 +206,7 @@ async fn keep_scheduler(world: Arc<World>) {
             }
         };
         Running::new(process.clone(), Part::Loop, life).await;
+        world.check_waits(&process);
         let pause = {
             let mut roster = world.roster();
             roster.schedulers.retain(|other| !Arc::ptr_eq(other, &process));
@@ -234,6 +244,7 @@ async fn keep_worker(world: Arc<World>, pools: &'static [&'static str], slots: u
         process.kill();
         // Its heartbeat ends with it.
         drop(beat.await);
+        world.check_waits(&process);
         let pause = {
             let mut roster = world.roster();
             roster.workers.retain(|(other, _)| !Arc::ptr_eq(other, &process));
@@ -274,14 +285,16 @@ async fn client(world: Arc<World>, number: u64, shape: Shape, mut dice: Dice) {
             roster.acknowledged.push(run);
         }
     }
-    for _ in 0..dice.below(4) {
-        pause(dice.between(500, 8_000)).await;
+    // Some look again and again and change their minds, so that much is taken back.
+    let (looks, pause_ms_max, cancels) = if dice.chance(300) { (10, 1_500, 700) } else { (dice.below(4), 8_000, 300) };
+    for _ in 0..looks {
+        pause(dice.between(300, pause_ms_max)).await;
         if world.roster().quiet {
             return;
         }
         let Ok(Ok(Some(record))) = tokio::time::timeout(Duration::from_secs(2), state.run(run)).await else { continue };
         let event = match record.status {
-            None if dice.chance(300) => InboxEvent::Cancel { run, by: "client".to_owned() },
+            None if dice.chance(cancels) => InboxEvent::Cancel { run, by: "client".to_owned() },
             Some(RunStatus::Failed | RunStatus::Rejected | RunStatus::Cancelled) if dice.chance(700) => {
                 InboxEvent::Resume { run, by: "client".to_owned() }
             }

@@ -14,7 +14,7 @@ use crate::work::TaskControl;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Held {
     shared: Arc<Mutex<State>>,
-    /// Woken when the store has begun another life.
+    /// Woken when the store has answered for the first time, or has begun another life.
     pub(crate) another_life: Arc<Notify>,
 }
 
@@ -97,7 +97,7 @@ impl Held {
         self.lock().draining
     }
 
-    /// Takes note of the store's life, which answered now; wakes the loop when it is another than before.
+    /// Takes note of the store's life, which answered now; wakes the loop when it is none that was known.
     pub(crate) fn saw_store(&self, store: StoreId) {
         let before = {
             let mut state = self.lock();
@@ -107,7 +107,7 @@ impl Held {
             }
             before
         };
-        if before.is_some_and(|before| before != store) {
+        if before != Some(store) {
             self.another_life.notify_one();
         }
     }

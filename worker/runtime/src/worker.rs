@@ -65,7 +65,8 @@ pub struct Worker {
     /// Reports on their way, with the store's life in which they left.
     finishes: FuturesUnordered<Boxed<(Shard, Vec<Report>, u64)>>,
     outbox: Outbox,
-    /// How often the store has begun another life.
+    /// How many lives of the store the heartbeat has seen. Nothing is taken before the first: whoever doesn't
+    /// know in which life it began can't tell that another has begun, and what it must say again.
     lives: u64,
 }
 
@@ -179,7 +180,9 @@ impl Worker {
                     break;
                 }
             }
-            let credit = if drain == Drain::No { self.credit() } else { 0 };
+            let credit = if drain == Drain::No && self.lives > 0 { self.credit() } else { 0 };
+            // A deadline that has passed has had its effect: to wake for it again would be to spin.
+            let drain_deadline = drain_deadline.filter(|at| *at > Instant::now());
             let wake = [self.next_wake(), drain_deadline].into_iter().flatten().min();
             tokio::select! {
                 biased;
@@ -410,10 +413,10 @@ impl Worker {
         }
     }
 
-    /// The store may have gone back: says again what was said lately.
+    /// The store is known, or has begun another life and may have gone back: says again what was said lately.
     fn say_again(&mut self) {
         self.lives += 1;
-        if left_out(Twin::ReportsAreKept) {
+        if left_out(Twin::ReportsAreKept) || self.lives == 1 {
             return;
         }
         for (shard, reports) in self.outbox.take_kept() {

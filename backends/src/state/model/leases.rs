@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use gristmill_protocol::limits::{INBOX_MAX, LEASE_MS};
 use gristmill_protocol::message::{Expired, ExpiryCause, Holder, InboxEvent, Outcome, Report, Revoked};
+use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, OwnerToken, Shard, Timestamp, WorkerId};
 
 use super::{Ageing, RunModel, RunState, ShardModel, StoreModel};
@@ -287,6 +288,7 @@ impl ShardModel {
                 LeaseState::Open(lease) if record.attempt == attempt.attempt => {
                     return if lease.worker == worker { ClaimAnswer::Granted } else { ClaimAnswer::Taken };
                 }
+                LeaseState::Open(_) if left_out(Twin::ClaimDisplaces) => return ClaimAnswer::Taken,
                 LeaseState::Open(_) | LeaseState::Closed { .. } => {}
             }
         }
@@ -329,9 +331,10 @@ impl ShardModel {
             Some(record) if record.attempt > attempt.attempt => false,
             Some(record) if record.attempt == attempt.attempt => match &mut record.state {
                 LeaseState::Open(lease) if lease.worker == worker => {
-                    if lease.deadline.is_none_or(|deadline| deadline > now) {
+                    let deadline = lease.deadline.filter(|_| !left_out(Twin::RenewKeepsDeadline));
+                    if deadline.is_none_or(|deadline| deadline > now) {
                         forget_due(&mut self.due, attempt, lease, ageing);
-                        lease.until = lease_end(now, lease.deadline);
+                        lease.until = lease_end(now, deadline);
                         self.due.extend(ageing.due(lease).map(|due| (due, attempt)));
                     }
                     true
