@@ -16,6 +16,7 @@ use gristmill_protocol::{AttemptRef, RunId, Timestamp, WorkerId, wire};
 use gristmill_scheduler::history::History;
 use gristmill_scheduler::submit::{Submission, submit};
 use gristmill_scheduler_core::{Effect, Event, PoolSeen, Scheduler, Step};
+use gristmill_telemetry::Telemetry;
 use gristmill_worker_runtime::Drain;
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
@@ -32,11 +33,11 @@ const CORE_SLOTS: u32 = 4_096;
 const SMALL: u32 = 1_000;
 
 /// Runs a scenario and prints its figures.
-pub async fn bench(args: BenchArgs) -> anyhow::Result<Exit> {
+pub async fn bench(args: BenchArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let figures = match args.scenario {
         Scenario::Core => core(args.tasks.unwrap_or(1_000_000))?,
-        Scenario::Noop => noop(args.tasks.unwrap_or(100_000)).await?,
-        Scenario::Chain => chain(args.tasks.unwrap_or(1_000)).await?,
+        Scenario::Noop => noop(args.tasks.unwrap_or(100_000), telemetry).await?,
+        Scenario::Chain => chain(args.tasks.unwrap_or(1_000), telemetry).await?,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&figures).context("failed to print JSON")?);
@@ -142,11 +143,11 @@ fn published<'a>(step: &'a Step, ended: &mut bool) -> impl Iterator<Item = Attem
 }
 
 /// No-op tasks end to end: scheduler, broker, worker and a durable journal in a home of their own.
-async fn noop(tasks: u32) -> anyhow::Result<Value> {
+async fn noop(tasks: u32, telemetry: &Telemetry) -> anyhow::Result<Value> {
     let steps = tasks.div_ceil(EXPAND_CHILDREN_MAX);
     let each = tasks.div_ceil(steps);
     let steps = (0..steps).map(|at| noop_step(&format!("s{at}"), Some(each), &[])).collect();
-    let (history, seconds) = run_in_new_home(plan(steps)).await?;
+    let (history, seconds) = run_in_new_home(plan(steps), telemetry).await?;
     let tasks = history.tasks();
     Ok(json!({
         "tasks": tasks,
@@ -156,7 +157,7 @@ async fn noop(tasks: u32) -> anyhow::Result<Value> {
 }
 
 /// A chain of no-op steps: from one step's end to the next one's start, by the worker's clock.
-async fn chain(steps: u32) -> anyhow::Result<Value> {
+async fn chain(steps: u32, telemetry: &Telemetry) -> anyhow::Result<Value> {
     if steps < 2 || steps as usize > gristmill_protocol::limits::STEPS_MAX {
         let text = format!("a chain has from 2 to {} steps", gristmill_protocol::limits::STEPS_MAX);
         return Err(Problem::usage(text).into());
@@ -165,7 +166,7 @@ async fn chain(steps: u32) -> anyhow::Result<Value> {
         let needs: Vec<u16> = at.checked_sub(1).into_iter().collect();
         noop_step(&format!("s{at}"), None, &needs)
     };
-    let (history, seconds) = run_in_new_home(plan((0..steps as u16).map(step).collect())).await?;
+    let (history, seconds) = run_in_new_home(plan((0..steps as u16).map(step).collect()), telemetry).await?;
     let mut spans: Vec<(u64, u64)> =
         history.attempts.iter().map(|attempt| (attempt.started_us, attempt.took_us.unwrap_or(0))).collect();
     spans.sort_unstable();
@@ -181,11 +182,11 @@ async fn chain(steps: u32) -> anyhow::Result<Value> {
     }))
 }
 
-async fn run_in_new_home(plan: Plan) -> anyhow::Result<(History, f64)> {
+async fn run_in_new_home(plan: Plan, telemetry: &Telemetry) -> anyhow::Result<(History, f64)> {
     let folder = tempfile::tempdir().context("failed to make a folder")?;
     let home = Home::own_folder(folder.path(), Synchronous::Normal)?;
     let config = WorkerSetup::new(vec!["default".to_owned()], None, None);
-    let cluster = Cluster::start(&home, config).await?;
+    let cluster = Cluster::start(&home, config, telemetry).await?;
     let submission = Submission {
         plan,
         about: About::default(),

@@ -10,6 +10,7 @@ use gristmill_backends::broker::rabbitmq::{self, RabbitBroker, RabbitOptions};
 use gristmill_backends::broker::submissions::SubmissionQueue;
 use gristmill_protocol::WorkerId;
 use gristmill_scheduler::{Driver, DriverConfig};
+use gristmill_telemetry::Telemetry;
 use gristmill_worker::{Executor, Resources};
 use gristmill_worker_runtime::{Drain, Execute, Heartbeat, Worker, WorkerConfig};
 use rand::TryRng;
@@ -18,6 +19,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::home::Home;
+use crate::observe::{Observed, SchedulerObserver, System};
 use crate::settings::{QueueType, Settings};
 
 /// Share of the machine's memory that one task may plan with.
@@ -49,20 +51,27 @@ impl WorkerSetup {
 pub struct OpenBroker {
     pub broker: Arc<dyn Broker>,
     pub submissions: Option<Arc<dyn SubmissionQueue>>,
+    /// Its name in traces.
+    pub system: System,
+}
+
+impl OpenBroker {
+    /// A broker of this process.
+    pub fn embedded() -> OpenBroker {
+        OpenBroker { broker: Arc::new(EmbeddedBroker::new()), submissions: None, system: System("gristmill") }
+    }
 }
 
 /// The broker that the settings name; one of this process when they name none.
 pub async fn open_broker(settings: &Settings) -> anyhow::Result<OpenBroker> {
-    let Some(url) = &settings.broker else {
-        return Ok(OpenBroker { broker: Arc::new(EmbeddedBroker::new()), submissions: None });
-    };
+    let Some(url) = &settings.broker else { return Ok(OpenBroker::embedded()) };
     let queue_type = match settings.queue_type {
         QueueType::Classic => rabbitmq::QueueType::Classic,
         QueueType::Quorum => rabbitmq::QueueType::Quorum,
     };
     let options = RabbitOptions { queue_type, ..RabbitOptions::default() };
     let broker = Arc::new(RabbitBroker::connect(url, options).await.context("failed to connect to the broker")?);
-    Ok(OpenBroker { broker: broker.clone(), submissions: Some(broker) })
+    Ok(OpenBroker { broker: broker.clone(), submissions: Some(broker), system: System("rabbitmq") })
 }
 
 /// A scheduler that runs in this process.
@@ -74,9 +83,16 @@ pub struct SchedulerPart {
 }
 
 impl SchedulerPart {
-    pub async fn start(home: &Home, open: OpenBroker) -> anyhow::Result<SchedulerPart> {
-        let OpenBroker { broker, submissions } = open;
-        let config = DriverConfig::all_shards(random_bits() as u64);
+    pub async fn start(home: &Home, open: OpenBroker, telemetry: &Telemetry) -> anyhow::Result<SchedulerPart> {
+        let OpenBroker { broker, submissions, system } = open;
+        let observer = SchedulerObserver {
+            spans: telemetry.spans(),
+            metrics: telemetry.metrics(),
+            state: home.state.clone(),
+            system,
+        };
+        let config =
+            DriverConfig { observer: Arc::new(observer), ..DriverConfig::all_shards(random_bits() as u64) };
         let (driver, _handle) = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
             .await
             .context("failed to start the scheduler")?;
@@ -116,8 +132,9 @@ impl WorkerPart {
     /// Starts a worker that does the work of all task kinds.
     pub async fn start(
         home: &Home,
-        broker: Arc<dyn Broker>,
+        open: &OpenBroker,
         setup: WorkerSetup,
+        telemetry: &Telemetry,
     ) -> anyhow::Result<WorkerPart> {
         let resources = Resources {
             state: home.state.clone(),
@@ -126,18 +143,21 @@ impl WorkerPart {
             threads: setup.slots as usize,
             memory_bytes: setup.memory_bytes,
         };
-        WorkerPart::start_with(home, broker, setup, Arc::new(Executor::new(resources))).await
+        WorkerPart::start_with(home, open, setup, telemetry, Arc::new(Executor::new(resources))).await
     }
 
     /// Starts with another way of doing the work. It is known to the scheduler when this returns.
     pub async fn start_with(
         home: &Home,
-        broker: Arc<dyn Broker>,
+        open: &OpenBroker,
         setup: WorkerSetup,
+        telemetry: &Telemetry,
         execute: Arc<dyn Execute>,
     ) -> anyhow::Result<WorkerPart> {
         let (drain, drained) = watch::channel(Drain::No);
         let id = WorkerId(random_bits() as u64);
+        let execute = Arc::new(Observed::new(execute, telemetry, id.to_string(), open.system));
+        let broker = open.broker.clone();
         let config = WorkerConfig { worker: id, pools: setup.pools, slots: setup.slots };
         let (worker, heartbeat) =
             Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
@@ -185,10 +205,10 @@ pub struct Cluster {
 
 impl Cluster {
     /// Starts both. The worker is known to the scheduler from its first turn on.
-    pub async fn start(home: &Home, setup: WorkerSetup) -> anyhow::Result<Cluster> {
-        let broker: Arc<dyn Broker> = Arc::new(EmbeddedBroker::new());
-        let worker = WorkerPart::start(home, broker.clone(), setup).await?;
-        let scheduler = SchedulerPart::start(home, OpenBroker { broker, submissions: None }).await?;
+    pub async fn start(home: &Home, setup: WorkerSetup, telemetry: &Telemetry) -> anyhow::Result<Cluster> {
+        let open = OpenBroker::embedded();
+        let worker = WorkerPart::start(home, &open, setup, telemetry).await?;
+        let scheduler = SchedulerPart::start(home, open, telemetry).await?;
         Ok(Cluster { scheduler, worker })
     }
 
@@ -213,7 +233,7 @@ pub fn random_bits() -> u128 {
 }
 
 /// Microseconds since the Unix epoch.
-fn wall_clock_us() -> u64 {
+pub fn wall_clock_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 

@@ -12,6 +12,7 @@
 //! intake.rs    jobs submitted through a queue
 //! files.rs     a caller's files, where workers don't see them
 //! follow.rs    a run's progress, from its journal
+//! observe.rs   logs, metrics, traces
 //! doctor.rs    are the servers there and fit?
 //! progress.rs  a line a step, redrawn on a terminal
 //! change.rs    cancel, promote, rollback
@@ -42,6 +43,7 @@ mod home;
 mod init;
 mod intake;
 mod models;
+mod observe;
 mod problem;
 mod progress;
 mod read;
@@ -61,6 +63,7 @@ mod journal;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gristmill_telemetry::Telemetry;
 
 use crate::cli::{Cli, Command};
 use crate::problem::Exit;
@@ -68,10 +71,15 @@ use crate::settings::Settings;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(tracing_subscriber::EnvFilter::from_env("GRISTMILL_LOG"))
-        .with_writer(std::io::stderr)
-        .init();
+    let service = match &cli.command {
+        Command::Scheduler(_) => "gristmill-scheduler",
+        Command::Worker(_) => "gristmill-worker",
+        _ => "gristmill",
+    };
+    let telemetry = match observe::start(service, format!("{:016x}", cluster::random_bits() as u64)) {
+        Ok(telemetry) => telemetry,
+        Err(error) => return problem::print(&error).into(),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -79,31 +87,33 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    match runtime.block_on(dispatch(cli)) {
+    let ended = runtime.block_on(dispatch(cli, &telemetry));
+    telemetry.shutdown();
+    match ended {
         Ok(exit) => exit.into(),
         Err(error) => problem::print(&error).into(),
     }
 }
 
-async fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let settings = &Settings::load(&cli.settings)?;
     match cli.command {
         Command::Init(args) => init::init(args),
         Command::Check(args) => check::check(args),
         Command::Schema => check::schema(),
-        Command::Run(args) => run::run(settings, args).await,
+        Command::Run(args) => run::run(settings, args, telemetry).await,
         Command::Submit(args) => submission::submit(settings, args).await,
         Command::Watch(args) => submission::watch(settings, args).await,
         Command::Wait(args) => submission::wait(settings, args).await,
-        Command::Scheduler(args) => serve::scheduler(settings, args).await,
-        Command::Worker(args) => serve::worker(settings, args).await,
-        Command::Up(args) => serve::up(settings, args).await,
+        Command::Scheduler(args) => serve::scheduler(settings, args, telemetry).await,
+        Command::Worker(args) => serve::worker(settings, args, telemetry).await,
+        Command::Up(args) => serve::up(settings, args, telemetry).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,
-        Command::Resume(args) => run::resume(settings, args).await,
+        Command::Resume(args) => run::resume(settings, args, telemetry).await,
         Command::Cancel(args) => change::cancel(settings, args).await,
         Command::Promote(args) => change::promote(settings, args).await,
         Command::Rollback(args) => change::rollback(settings, args).await,
-        Command::Bench(args) => bench::bench(args).await,
+        Command::Bench(args) => bench::bench(args, telemetry).await,
         Command::Runs(args) => read::runs(settings, args).await,
         Command::Show(args) => read::show(settings, args).await,
         Command::Explain(args) => read::explain(settings, args).await,

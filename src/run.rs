@@ -7,6 +7,7 @@ use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::message::InboxEvent;
 use gristmill_scheduler::history::History;
 use gristmill_scheduler::submit::submit;
+use gristmill_telemetry::Telemetry;
 use gristmill_worker_runtime::Drain;
 
 use anyhow::Context;
@@ -22,19 +23,19 @@ use crate::submission::{self, What};
 use crate::{files, read};
 
 /// `gristmill run`.
-pub async fn run(settings: &Settings, args: RunArgs) -> anyhow::Result<Exit> {
+pub async fn run(settings: &Settings, args: RunArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let what = What { pipeline: args.pipeline, parameters: args.parameters, no_cache: args.no_cache, priority: None };
     let checked = submission::check(&what)?;
     let home = Home::own(settings, synchronous(&args.how)).await?;
     let submission = submission::prepare(settings, &*home.artifacts, checked, &what, None).await?;
     let pools = pools_of(submission.plan.steps.iter().map(|step| step.pool.clone()));
-    let cluster = start(settings, &home, pools, &args.how).await?;
+    let cluster = start(settings, &home, pools, &args.how, telemetry).await?;
     let run = submit(&*home.state, submission).await?;
     watch_and_sum_up(settings, &home, cluster, run, args.how.json).await
 }
 
 /// `gristmill resume`.
-pub async fn resume(settings: &Settings, args: ResumeArgs) -> anyhow::Result<Exit> {
+pub async fn resume(settings: &Settings, args: ResumeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let home = Home::own(settings, synchronous(&args.how)).await?;
     let run = home.find_run(args.run.as_deref()).await?;
     let history = History::read(&*home.state, run).await?;
@@ -47,7 +48,7 @@ pub async fn resume(settings: &Settings, args: ResumeArgs) -> anyhow::Result<Exi
         None => {}
     }
     let pools = pools_of(history.plan.steps.iter().map(|step| step.pool.clone()));
-    let cluster = start(settings, &home, pools, &args.how).await?;
+    let cluster = start(settings, &home, pools, &args.how, telemetry).await?;
     if history.status.is_some() {
         wait_until_open(settings, &home, run).await?;
     }
@@ -60,11 +61,12 @@ async fn start(
     home: &Home,
     pools: Vec<String>,
     how: &HowArgs,
+    telemetry: &Telemetry,
 ) -> anyhow::Result<Option<Cluster>> {
     if settings.is_distributed() {
         return Ok(None);
     }
-    Cluster::start(home, WorkerSetup::new(pools, how.slots, how.memory)).await.map(Some)
+    Cluster::start(home, WorkerSetup::new(pools, how.slots, how.memory), telemetry).await.map(Some)
 }
 
 fn synchronous(how: &HowArgs) -> Synchronous {

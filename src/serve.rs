@@ -6,6 +6,7 @@
 
 use anyhow::Context;
 use gristmill_backends::state::embedded::Synchronous;
+use gristmill_telemetry::Telemetry;
 use gristmill_worker_runtime::Drain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
@@ -13,6 +14,7 @@ use tracing::info;
 use crate::cli::{SchedulerArgs, UpArgs, WorkerArgs};
 use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
 use crate::home::Home;
+use crate::observe::listen;
 use crate::problem::{Exit, Problem};
 use crate::settings::Settings;
 
@@ -37,12 +39,13 @@ impl Ends {
 }
 
 /// `gristmill scheduler`.
-pub async fn scheduler(settings: &Settings, _args: SchedulerArgs) -> anyhow::Result<Exit> {
+pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     needs_servers(settings, "scheduler")?;
     let mut ends = Ends::new()?;
+    let _metrics = listen(telemetry, args.metrics).await?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
-    let scheduler = SchedulerPart::start(&home, broker).await?;
+    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, || scheduler.is_broken()).await?;
     eprintln!("scheduler ends; its shards are given up");
@@ -51,14 +54,15 @@ pub async fn scheduler(settings: &Settings, _args: SchedulerArgs) -> anyhow::Res
 }
 
 /// `gristmill worker`.
-pub async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Result<Exit> {
+pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     needs_servers(settings, "worker")?;
     let mut ends = Ends::new()?;
+    let _metrics = listen(telemetry, args.metrics).await?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
-    let mut worker = WorkerPart::start(&home, broker.broker, setup).await?;
+    let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken()).await?;
     drain(&mut worker, &mut ends).await;
@@ -66,14 +70,15 @@ pub async fn worker(settings: &Settings, args: WorkerArgs) -> anyhow::Result<Exi
 }
 
 /// `gristmill up`.
-pub async fn up(settings: &Settings, args: UpArgs) -> anyhow::Result<Exit> {
+pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let mut ends = Ends::new()?;
+    let _metrics = listen(telemetry, args.worker.metrics).await?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let setup = WorkerSetup::new(args.worker.pools, args.worker.slots, args.worker.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
-    let mut worker = WorkerPart::start(&home, broker.broker.clone(), setup).await?;
-    let scheduler = SchedulerPart::start(&home, broker).await?;
+    let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
+    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
     drain(&mut worker, &mut ends).await;

@@ -26,6 +26,7 @@ use tracing::{debug, info, warn};
 use crate::calls::{in_time, within};
 use crate::clock::Clock;
 use crate::effects;
+use crate::observe::{Observe, Unobserved};
 use crate::shard::OwnedShard;
 use crate::sweep::Sweep;
 use crate::work::Work;
@@ -46,12 +47,15 @@ pub struct DriverConfig {
     pub shards: Vec<Shard>,
     /// Milliseconds for which one read of the inboxes waits.
     pub inbox_wait_ms: u64,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observe>,
 }
 
 impl DriverConfig {
     /// A driver that owns all shards.
     pub fn all_shards(instance: u64) -> DriverConfig {
-        DriverConfig { instance, shards: Shard::all().collect(), inbox_wait_ms: 1_000 }
+        let shards = Shard::all().collect();
+        DriverConfig { instance, shards, inbox_wait_ms: 1_000, observer: Arc::new(Unobserved) }
     }
 }
 
@@ -257,11 +261,15 @@ impl Driver {
 
     pub(crate) fn push_append(&mut self, shard: Shard, append: Append, delay: Duration) {
         let state = self.state.clone();
+        let observer = self.config.observer.clone();
         let call = async move {
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }
-            Done::Append(shard, in_time("append", state.append(append)).await)
+            let began = Instant::now();
+            let result = in_time("append", state.append(append)).await;
+            observer.appended(began.elapsed());
+            Done::Append(shard, result)
         };
         self.work.push_for(shard, call.boxed());
     }
@@ -417,7 +425,9 @@ impl Driver {
     /// The one place that calls the core.
     pub(crate) fn turn(&mut self, events: impl IntoIterator<Item = Event>) {
         let now = self.clock.now();
-        let step = self.core.turn(now, events);
+        let mut count = 0;
+        let step = self.core.turn(now, events.into_iter().inspect(|_| count += 1));
+        self.config.observer.turned(count);
         if cfg!(debug_assertions) {
             self.core.check_invariants();
         }
@@ -491,7 +501,10 @@ impl Driver {
         let mut outside = VecDeque::new();
         for effect in effects {
             match effect {
-                Effect::RunEnded { run, status } => self.run_ended(shard, run, status),
+                Effect::RunEnded { run, status } => {
+                    self.config.observer.run_ended(run);
+                    self.run_ended(shard, run, status);
+                }
                 Effect::Publish(assignment) => {
                     self.sweep.published(&assignment, self.clock.now(), self.broker.generation());
                     outside.push_back(Effect::Publish(assignment));
@@ -505,6 +518,7 @@ impl Driver {
             broker: self.broker.clone(),
             artifacts: self.artifacts.clone(),
             token: owned.token,
+            observer: self.config.observer.clone(),
         };
         let perform = async move {
             performer.perform(outside).await;
@@ -525,6 +539,7 @@ impl Driver {
     }
 
     async fn polled(&mut self, polled: Polled) {
+        self.config.observer.owns(self.shards.len(), self.core.held_runs().count());
         self.polling = false;
         self.next_poll = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
         match polled.clock {

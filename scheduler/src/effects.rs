@@ -14,9 +14,11 @@ use gristmill_backends::state::{State, StateError};
 use gristmill_protocol::message::{Assignment, InputValue};
 use gristmill_protocol::{OwnerToken, wire};
 use gristmill_scheduler_core::Effect;
+use tokio::time::Instant;
 use tracing::warn;
 
 use crate::calls::in_time;
+use crate::observe::Observe;
 
 /// Bytes of children's outputs that travel in the message; more become an artifact.
 const INLINE_CHILDREN_BYTES_MAX: usize = 64 * 1024;
@@ -33,6 +35,7 @@ pub(crate) struct Performer {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) token: OwnerToken,
+    pub(crate) observer: Arc<dyn Observe>,
 }
 
 impl Performer {
@@ -50,8 +53,12 @@ impl Performer {
     async fn try_once(&self, effect: &Effect) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         match effect {
             Effect::Publish(assignment) => {
+                let began = Instant::now();
                 let message = self.message(assignment).await?;
-                Ok(self.broker.publish(&assignment.pool, message).await?)
+                let traceparent = message.traceparent.clone();
+                self.broker.publish(&assignment.pool, message).await?;
+                self.observer.published(assignment, traceparent.as_deref(), began.elapsed());
+                Ok(())
             }
             Effect::Revoke { shard, attempts } => {
                 match in_time("revoke", self.state.revoke(*shard, self.token, attempts)).await {
@@ -70,7 +77,8 @@ impl Performer {
             None => wire::encode(assignment),
         };
         let id = assignment.attempts().next().map(|attempt| attempt.to_string()).unwrap_or_default();
-        Ok(Message { content_type: ASSIGNMENT.to_owned(), id, traceparent: None, body: Bytes::from(body) })
+        let traceparent = self.observer.traceparent(assignment);
+        Ok(Message { content_type: ASSIGNMENT.to_owned(), id, traceparent, body: Bytes::from(body) })
     }
 
     /// The assignment with children's outputs that are too large for a message made artifacts, if there are any.

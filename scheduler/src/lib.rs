@@ -8,6 +8,7 @@
 //! sweep.rs     attempts of which nothing is heard
 //! reassert.rs  after the store went back: what it lost is written again
 //! calls.rs     no store call lasts for ever
+//! observe.rs   who is told what happens, for traces and metrics
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
 //! tail.rs      what was written or read lately, by run
@@ -24,6 +25,7 @@ mod clock;
 mod driver;
 mod effects;
 pub mod history;
+pub mod observe;
 mod reassert;
 mod shard;
 pub mod submit;

@@ -8,6 +8,7 @@ use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::message::InboxEvent;
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{RunId, WorkerId};
+use gristmill_scheduler::observe::Unobserved;
 use gristmill_scheduler::submit::submit;
 use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_worker_runtime::{Drain, Worker, WorkerConfig};
@@ -196,7 +197,7 @@ async fn keep_scheduler(world: Arc<World>) {
             let state: Arc<dyn State> = Arc::new(SimState::new(inner.store.clone(), this.clone()));
             let broker = Arc::new(BrokerHandle::new(inner.broker.clone(), this.clone()));
             let config =
-                DriverConfig { instance: this.instance, shards: plan::shards().to_vec(), inbox_wait_ms: 1_000 };
+                DriverConfig { instance: this.instance, shards: plan::shards().to_vec(), inbox_wait_ms: 1_000, observer: Arc::new(Unobserved) };
             loop {
                 let driver = Driver::new(state.clone(), broker.clone(), inner.artifacts.clone(), config.clone());
                 match tokio::time::timeout(Duration::from_secs(2), driver).await {

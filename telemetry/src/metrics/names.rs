@@ -35,8 +35,8 @@ metrics! {
     counter runs: Counter = "gristmill_runs_total" ["outcome"] "Runs that ended, by how.";
     gauge runs_active: Gauge = "gristmill_runs_active" [] "Runs that this scheduler has not ended yet.";
     counter tasks: Counter = "gristmill_tasks_total" ["outcome"] "Attempts that ended, by how.";
-    histogram task_duration: Histogram = "gristmill_task_duration_seconds" ["kind"] (TASK_SECONDS)
-        "How long attempts ran, by the kind of their step.";
+    histogram task_duration: Histogram = "gristmill_task_duration_seconds" ["step"] (TASK_SECONDS)
+        "How long attempts ran, by their step.";
     histogram task_wait: Histogram = "gristmill_task_wait_seconds" ["pool"] (TASK_SECONDS)
         "How long tasks were ready before a worker claimed them; growing means too few workers.";
     gauge queue_ready: Gauge = "gristmill_queue_ready" ["pool"] "Tasks that are ready and with no worker.";

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use gristmill_backends::broker::Message;
 use gristmill_backends::state::Progress;
 use gristmill_protocol::AttemptRef;
 use gristmill_protocol::message::{Input, Items, Outcome};
@@ -102,4 +103,7 @@ pub trait Execute: Send + Sync {
     /// Works on an attempt and says how it ended. A task that was told to stop ends with [`Outcome::Stopped`],
     /// or with its result when it was done anyway.
     fn execute(&self, work: Work, control: TaskControl) -> Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+    /// A message came of which these attempts are this worker's to do now: for traces. Returns at once.
+    fn received(&self, _message: &Message, _attempts: &[AttemptRef]) {}
 }

@@ -387,8 +387,9 @@ impl Worker {
             delivery.ack();
             return;
         }
+        let attempts: Vec<AttemptRef> = granted.iter().map(|granted| granted.work.attempt).collect();
+        self.execute.received(&delivery.message, &attempts);
         self.next_message += 1;
-        let attempts = granted.iter().map(|granted| granted.work.attempt).collect();
         let message = Message { delivery: Some(delivery), claimed, open: granted.len(), attempts };
         self.messages.insert(id, message);
         self.ready.extend(granted);

@@ -1,0 +1,36 @@
+//! Who is told what a scheduler does: for traces and metrics, which this crate knows nothing of.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use gristmill_protocol::RunId;
+use gristmill_protocol::message::Assignment;
+
+/// Is told, and must return at once: the driver's loop calls it.
+pub trait Observe: Debug + Send + Sync {
+    /// The W3C trace context that an assignment's message is to carry.
+    fn traceparent(&self, _assignment: &Assignment) -> Option<String> {
+        None
+    }
+
+    /// An assignment was handed to the broker under that trace context.
+    fn published(&self, _assignment: &Assignment, _traceparent: Option<&str>, _took: Duration) {}
+
+    /// A turn took so many events.
+    fn turned(&self, _events: usize) {}
+
+    /// The facts of a turn are durable.
+    fn appended(&self, _took: Duration) {}
+
+    /// A run has ended, as its journal says.
+    fn run_ended(&self, _run: RunId) {}
+
+    /// What the scheduler owns now.
+    fn owns(&self, _shards: usize, _runs: usize) {}
+}
+
+/// Nobody is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Unobserved;
+
+impl Observe for Unobserved {}
