@@ -273,6 +273,7 @@ impl Inner {
                 None if from > 0 => Some(format!("bytes={from}-")),
                 None => None,
             };
+            let is_part = range.is_some();
             let asked = self.client.get_object().bucket(&self.bucket).key(&key).set_range(range).send().await;
             let object = match asked {
                 Ok(object) => object,
@@ -287,6 +288,10 @@ impl Inner {
                     });
                 }
             };
+            if is_part && object.content_range().is_none() {
+                let reason = "it gave the whole object where a range was asked for";
+                return Err(self.failed(Verb::Read, &key, Reason::Refused, reason));
+            }
             let length = object.content_length().and_then(|len| u64::try_from(len).ok()).unwrap_or(0);
             // `bytes 5-9/200`: the object ends before the range does when the last number says so.
             let whole = object.content_range().and_then(|text| text.rsplit_once('/')?.1.parse().ok());
@@ -300,6 +305,8 @@ impl Inner {
             }
             match self.read_body(object.body, &mut bytes, wanted).await {
                 Ok(()) => return Ok(bytes.freeze()),
+                // It broke off after the last byte.
+                Err(_) if bytes.len() as u64 == wanted => return Ok(bytes.freeze()),
                 Err(reason) => {
                     broken_off += 1;
                     if broken_off >= self.attempts {
