@@ -43,7 +43,7 @@ pub enum Command {
     /// Go on with a run that failed, was rejected, cancelled or cut off; what succeeded isn't done again.
     #[command(after_help = "Examples:\n  gristmill resume\n  gristmill resume run-0192f0c1a2b37000a1b2c3d4e5f60718")]
     Resume(ResumeArgs),
-    /// Submit a pipeline to the servers that are set and print the run's id.
+    /// Submit a pipeline to the servers that are set, or to `gristmill up`, and print the run's id.
     #[command(
         after_help = "Examples:\n  gristmill submit pipeline.yaml\n  gristmill submit pipeline.yaml --set trees=200 --key nightly-2026-11-22\n  gristmill wait $(gristmill submit pipeline.yaml)"
     )]

@@ -91,8 +91,7 @@ impl SchedulerPart {
             state: home.state.clone(),
             system,
         };
-        let config =
-            DriverConfig { observer: Arc::new(observer), ..DriverConfig::all_shards(random_bits() as u64) };
+        let config = DriverConfig { observer: Arc::new(observer), ..DriverConfig::all_shards(random_bits() as u64) };
         let (driver, _handle) = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
             .await
             .context("failed to start the scheduler")?;
@@ -159,8 +158,7 @@ impl WorkerPart {
         let execute = Arc::new(Observed::new(execute, telemetry, id.to_string(), open.system));
         let broker = open.broker.clone();
         let config = WorkerConfig { worker: id, pools: setup.pools, slots: setup.slots };
-        let (worker, heartbeat) =
-            Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
+        let (worker, heartbeat) = Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
         heartbeat.beat().await;
         beat_on_its_own_thread(heartbeat.with_state(home.heartbeat_state.clone()))?;
         Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), drain })

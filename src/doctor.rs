@@ -89,8 +89,7 @@ async fn broker(settings: &Settings) -> Finding {
         for _ in 0..ROUNDS {
             let id = format!("{:032x}", random_bits());
             let body = Bytes::from(id.clone());
-            let message =
-                Message { content_type: "text/plain".to_owned(), id: id.clone(), traceparent: None, body };
+            let message = Message { content_type: "text/plain".to_owned(), id: id.clone(), traceparent: None, body };
             let began = Instant::now();
             broker.publish(QUEUE, message).await?;
             // Messages of a doctor that was cut off may still be there.

@@ -168,7 +168,8 @@ async fn judge(state: &dyn State, letter: &Letter) -> Verdict {
     }
     let namespace = message.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
     if !pipeline::names::is_name(&namespace) {
-        let text = format!("`{namespace}` can't be a namespace: use lower-case letters, digits, `-` and `_`, a letter first");
+        let text =
+            format!("`{namespace}` can't be a namespace: use lower-case letters, digits, `-` and `_`, a letter first");
         return Verdict::Refused(refused(ErrorCode::BadInput, text));
     }
     let mut checked = match pipeline::check("submission", &message.pipeline, &message.parameters()) {
@@ -178,11 +179,7 @@ async fn judge(state: &dyn State, letter: &Letter) -> Verdict {
     apply(&mut checked, message.no_cache, message.priority);
     let submission = Submission {
         plan: plan_of(&checked, "", ""),
-        about: About {
-            source: message.pipeline,
-            params: checked.params.into_iter().collect(),
-            ..About::default()
-        },
+        about: About { source: message.pipeline, params: checked.params.into_iter().collect(), ..About::default() },
         namespace,
         // With its own time the same message makes the same run by itself; else its key is remembered.
         is_callers_key: message.key.is_some() || letter.timestamp_s.is_none(),
@@ -195,7 +192,9 @@ async fn judge(state: &dyn State, letter: &Letter) -> Verdict {
             warn!(error = &error as &dyn std::error::Error, "a submission has to wait");
             Verdict::Later
         }
-        Err(error @ SubmitError::KeyTaken { .. }) => Verdict::Refused(refused(ErrorCode::Conflict, with_causes(&error))),
+        Err(error @ SubmitError::KeyTaken { .. }) => {
+            Verdict::Refused(refused(ErrorCode::Conflict, with_causes(&error)))
+        }
         Err(error @ SubmitError::Plan(_)) => Verdict::Refused(refused(ErrorCode::BadPipeline, with_causes(&error))),
     }
 }

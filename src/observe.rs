@@ -127,15 +127,9 @@ fn tell(history: &History, spans: &Spans, metrics: &Metrics) {
         root.error = Some(("failed".to_owned(), "a step has failed".to_owned()));
     }
     spans.run_span(history.run, root);
-    for (at, step) in history.steps.iter().enumerate() {
-        let of_step = history.attempts.iter().filter(|attempt| usize::from(history.groups[attempt.group].view.step) == at);
-        let (mut first, mut last) = (u64::MAX, 0);
-        for attempt in of_step {
-            first = first.min(attempt.started_us);
-            last = last.max(attempt.started_us + attempt.took_us.unwrap_or(0));
-        }
+    for step in &history.steps {
         // A step that never began is a moment at the run's end.
-        let (first, last) = if first <= last { (first, last) } else { (end_us, end_us) };
+        let (first, last) = step.tally.span_us.unwrap_or((end_us, end_us));
         let mut finished = Finished::new(format!("step {}", step.name), first, last);
         finished.attributes = vec![
             KeyValue::new("gristmill.step", step.name.clone()),

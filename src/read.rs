@@ -1,10 +1,10 @@
 //! The reading commands: they open the home beside whoever owns it, and print.
 
-use std::io::IsTerminal;
 use anyhow::Context;
 use gristmill_protocol::Timestamp;
 use gristmill_scheduler::history::History;
 use serde_json::Value;
+use std::io::IsTerminal;
 
 use crate::cli::{ArtifactsArgs, JsonArgs, ModelArgs, ReportArgs, RunRef, RunsArgs};
 use crate::home::Home;

@@ -101,11 +101,9 @@ async fn watch_and_sum_up(
     json: bool,
 ) -> anyhow::Result<Exit> {
     let check = || match &cluster {
-        Some(cluster) if cluster.is_broken() => {
-            Err(Problem::failed("a part of the program has ended by itself")
-                .hint("this is a fault of gristmill; `gristmill resume` goes on with the run")
-                .into())
-        }
+        Some(cluster) if cluster.is_broken() => Err(Problem::failed("a part of the program has ended by itself")
+            .hint("this is a fault of gristmill; `gristmill resume` goes on with the run")
+            .into()),
         _ => Ok(()),
     };
     let watched = tokio::select! {

@@ -3,7 +3,6 @@
 //! The first SIGTERM (or Ctrl-C) drains: nothing new is taken, what runs may finish within the grace period.
 //! A second one hands back now.
 
-
 use anyhow::Context;
 use gristmill_backends::state::embedded::Synchronous;
 use gristmill_telemetry::Telemetry;

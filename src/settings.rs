@@ -139,7 +139,9 @@ fn read_file(named: Option<&Path>) -> anyhow::Result<File> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && named.is_none() => return Ok(File::default()),
-        Err(error) => return Err(error).with_context(|| format!("failed to read the settings in `{}`", path.display())),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read the settings in `{}`", path.display()));
+        }
     };
     toml::from_str(&text)
         .map_err(|error| Problem::usage(format!("`{}` can't be understood: {error}", path.display())).into())

@@ -69,11 +69,7 @@ pub async fn prepare(
     let plan = files::plan(settings, artifacts, &pipeline, &folder, &work_folder).await?;
     Ok(Submission {
         plan,
-        about: About {
-            source,
-            params: pipeline.params.into_iter().collect(),
-            folder: folder.display().to_string(),
-        },
+        about: About { source, params: pipeline.params.into_iter().collect(), folder: folder.display().to_string() },
         namespace: NAMESPACE.to_owned(),
         is_callers_key: key.is_some(),
         key: key.unwrap_or_else(|| format!("{:032x}", random_bits())),
@@ -93,18 +89,9 @@ pub fn wall_clock() -> Timestamp {
 
 /// `gristmill submit`.
 pub async fn submit(settings: &Settings, args: SubmitArgs) -> anyhow::Result<Exit> {
-    let what = What {
-        pipeline: args.pipeline,
-        parameters: args.parameters,
-        no_cache: args.no_cache,
-        priority: args.priority,
-    };
+    let what =
+        What { pipeline: args.pipeline, parameters: args.parameters, no_cache: args.no_cache, priority: args.priority };
     let checked = check(&what)?;
-    if !settings.is_distributed() {
-        return Err(Problem::usage("there is nobody to submit to: no servers are set")
-            .hint("`gristmill run` runs a pipeline in this process; README tells how to set servers")
-            .into());
-    }
     let home = Home::read(settings).await?;
     let submission = prepare(settings, &*home.artifacts, checked, &what, args.key).await?;
     let run = submit_to(&*home.state, submission).await?;
@@ -112,6 +99,9 @@ pub async fn submit(settings: &Settings, args: SubmitArgs) -> anyhow::Result<Exi
         println!("{}", json!({ "run": run.to_string() }));
     } else {
         println!("{run}");
+        if !settings.is_distributed() {
+            eprintln!("it runs as soon as `gristmill up` does");
+        }
         eprintln!("next: `gristmill watch {run}`");
     }
     Ok(Exit::Success)

@@ -2,110 +2,9 @@
 
 mod support;
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
 use serde_json::Value;
+use support::servers::{Process, Servers, wait_for};
 use support::{Place, Said, small_flights};
-
-/// What is waited for comes within seconds; only a fault can reach this.
-const PATIENCE: Duration = Duration::from_secs(90);
-
-/// Private servers in a folder, stopped when dropped.
-struct Servers {
-    folder: tempfile::TempDir,
-    environment: Vec<(String, String)>,
-}
-
-fn script() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/local/servers")
-}
-
-impl Servers {
-    fn start() -> Servers {
-        let folder = tempfile::tempdir().expect("a folder");
-        let output = Command::new(script()).arg("start").arg(folder.path()).output().expect("the script starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = std::fs::read_to_string(folder.path().join("env")).expect("what the servers are known by");
-        let assignment = |line: &str| {
-            let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
-            Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
-        };
-        Servers { environment: text.lines().filter_map(assignment).collect(), folder }
-    }
-
-    fn get(&self, name: &str) -> &str {
-        let found = self.environment.iter().find(|(known, _)| known == name);
-        &found.unwrap_or_else(|| panic!("the servers don't say {name}")).1
-    }
-
-    /// The program on these servers.
-    fn command(&self, place: &Place, arguments: &[&str]) -> Command {
-        let mut command = place.command(arguments);
-        command.envs(self.environment.iter().cloned());
-        command
-    }
-
-    fn gristmill(&self, place: &Place, arguments: &[&str]) -> Said {
-        Said::of(self.command(place, arguments).output().expect("the program starts"))
-    }
-
-    fn json(&self, place: &Place, arguments: &[&str]) -> Value {
-        let said = self.gristmill(place, arguments);
-        assert_eq!(said.code, Some(0), "{arguments:?}: {}{}", said.stdout, said.stderr);
-        said.json()
-    }
-
-    fn spawn(&self, place: &Place, arguments: &[&str]) -> Process {
-        let mut command = self.command(place, arguments);
-        Process(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the program starts"))
-    }
-
-    /// Waits until so many workers are known.
-    fn wait_for_workers(&self, place: &Place, count: usize) {
-        let wanted = format!("{count} workers");
-        wait_for("the workers", || {
-            let said = self.gristmill(place, &["doctor"]);
-            said.stdout.contains(&wanted).then_some(())
-        });
-    }
-}
-
-impl Drop for Servers {
-    fn drop(&mut self) {
-        // What it says when it fails is on the screen; the test has ended.
-        Command::new(script()).arg("stop").arg(self.folder.path()).status().ok();
-    }
-}
-
-/// A process that is killed when dropped.
-struct Process(Child);
-
-impl Process {
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").arg(format!("-{signal}")).arg(self.0.id().to_string()).status();
-        assert!(status.expect("kill starts").success());
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "{what} didn't come within {PATIENCE:?}");
-        std::thread::yield_now();
-    }
-}
 
 fn digest(summary: &Value) -> String {
     summary["models"][0]["digest"].as_str().unwrap_or_else(|| panic!("a model in {summary}")).to_owned()
@@ -222,7 +121,7 @@ fn what_is_missing_is_said() {
     assert_eq!(worker.code, Some(2));
     assert!(worker.stderr.contains("gristmill up"), "{}", worker.stderr);
     let submit = place.gristmill(&["submit", "work.yaml"]);
-    assert!(submit.stderr.contains("gristmill run"), "{}", submit.stderr);
+    assert!(submit.stderr.contains("there is no home"), "{}", submit.stderr);
     let mut away = place.command(&["doctor"]);
     away.env("GRISTMILL_STATE", "redis://127.0.0.1:1").env("GRISTMILL_BROKER", "amqp://127.0.0.1:1");
     away.env("GRISTMILL_ARTIFACTS", "artifacts");
@@ -232,8 +131,30 @@ fn what_is_missing_is_said() {
     assert!(said.stdout.contains("✓ artifacts"), "{}", said.stdout);
     // A URL's password is nobody's business.
     let mut secret = place.command(&["doctor"]);
-    secret.env("GRISTMILL_STATE", "redis://:hunter2@127.0.0.1:1").env("GRISTMILL_BROKER", "amqp://u:hunter2@127.0.0.1:1");
+    secret
+        .env("GRISTMILL_STATE", "redis://:hunter2@127.0.0.1:1")
+        .env("GRISTMILL_BROKER", "amqp://u:hunter2@127.0.0.1:1");
     secret.env("GRISTMILL_ARTIFACTS", "artifacts");
     let said = Said::of(secret.output().expect("the program starts"));
     assert!(!said.stdout.contains("hunter2") && !said.stderr.contains("hunter2"), "{}{}", said.stdout, said.stderr);
+}
+
+/// `up` needs no server: other processes submit, watch and cancel beside it.
+#[test]
+fn up_without_servers_takes_submissions_of_other_processes() {
+    let place = Place::new();
+    place.write("work.yaml", "name: work\nsteps:\n  a: { noop: { tasks: 20 } }\n  b: { noop: {}, after: [a] }\n");
+    place.write("long.yaml", "name: long\nsteps:\n  a: { noop: { tasks: 4, ms: 60000 } }\n");
+    let up = Process(place.command(&["up", "--slots", "2"]).spawn().expect("the program starts"));
+    let run = wait_for("the home", || {
+        let said = place.gristmill(&["submit", "work.yaml", "--json"]);
+        (said.code == Some(0)).then(|| said.json()["run"].as_str().expect("a run").to_owned())
+    });
+    assert_eq!(place.json(&["wait", &run, "--json"])["status"], "succeeded");
+    let long = place.json(&["submit", "long.yaml", "--key", "k", "--json"])["run"].as_str().expect("a run").to_owned();
+    assert_eq!(place.json(&["submit", "long.yaml", "--key", "k", "--json"])["run"], long.as_str());
+    assert_eq!(place.gristmill(&["cancel", &long]).code, Some(0));
+    assert_eq!(place.gristmill(&["wait", &long, "--json"]).code, Some(4));
+    up.signal("TERM");
+    drop(up);
 }

@@ -191,6 +191,26 @@ async fn readers_read_and_post_beside_the_owner() {
     assert!(inbox(&owner_of(home.path()).await).await.is_empty());
 }
 
+/// A run made beside the owner is the owner's to drive, also when it comes to the home later.
+#[tokio::test]
+async fn the_owner_takes_in_runs_that_a_reader_makes() {
+    let home = folder();
+    let owner = owner_of(home.path()).await;
+    let reader = EmbeddedState::open_reader(home.path()).expect("the home opens");
+    let seen = inbox(&owner).await.last().map_or_else(Default::default, |(id, _)| *id);
+    create(&reader, run_id("a")).await;
+    let heard = tokio::time::timeout(PATIENCE, owner.inbox(&[(SHARD, seen)], PATIENCE, 10)).await;
+    let heard = heard.expect("soon").expect("readable");
+    assert!(matches!(&heard[0].1.event, InboxEvent::Created { run } if *run == run_id("a")));
+    append(&owner, entry(run_id("a"), 2), vec![heard[0].1.id]).await.expect("it follows the reader's entry");
+    drop(owner);
+    create(&reader, run_id("b")).await;
+    let owner = owner_of(home.path()).await;
+    let inbox = inbox(&owner).await;
+    assert!(matches!(&inbox[0].1, InboxEvent::Created { run } if *run == run_id("b")), "{inbox:?}");
+    append(&owner, entry(run_id("b"), 2), vec![inbox[0].0]).await.expect("it follows the reader's entry");
+}
+
 #[tokio::test]
 async fn a_reader_has_no_leases() {
     let home = folder();

@@ -114,7 +114,10 @@ pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value>
     let quiet_seconds = quiet.elapsed().as_secs_f64();
     let mut figures = verdict(&state, &runs).await?;
     let found = figures.as_object_mut().context("the figures are an object")?;
-    found.insert("faults".into(), json!(chaos.counts.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect::<BTreeMap<_, _>>()));
+    found.insert(
+        "faults".into(),
+        json!(chaos.counts.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect::<BTreeMap<_, _>>()),
+    );
     found.insert("seconds".into(), json!(began.elapsed().as_secs_f64()));
     found.insert("seconds_of_quiet_until_all_had_ended".into(), json!(quiet_seconds));
     found.insert("runs_not_ended".into(), json!(runs.len() - ended));

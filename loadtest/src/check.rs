@@ -185,12 +185,7 @@ fn apply(run: RunId, journal: &mut Journal, verdict: &mut Verdict, fact: &Fact) 
             journal.tasks.push(Task { kind, step, state: State::Open, join: None });
             let expanded = &mut journal.tasks[*task as usize];
             (expanded.state, expanded.join) = (State::Expanded, Some(first + count));
-            verdict.spans.push(Span {
-                task: *task,
-                worker: Some(*worker),
-                started_us: *started_us,
-                slot_us: *slot_us,
-            });
+            verdict.spans.push(Span { task: *task, worker: Some(*worker), started_us: *started_us, slot_us: *slot_us });
         }
         Fact::Ended { task, next, cause, .. } => {
             known(journal, *task)?;
@@ -236,7 +231,7 @@ pub fn most_at_once(spans: &[(u64, u64)]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use gristmill_protocol::fact::{About, AssignedRange, Success, Succeeded};
+    use gristmill_protocol::fact::{About, AssignedRange, Succeeded, Success};
     use gristmill_protocol::payload::plan_of;
     use gristmill_protocol::{Timestamp, pipeline};
 

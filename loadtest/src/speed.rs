@@ -47,7 +47,8 @@ pub async fn speed(program: &Program, args: &SpeedArgs) -> anyhow::Result<Value>
         processes.push(program.start(&format!("worker-{at}"), &["worker", "--slots", "4"])?);
     }
     program.wait_for_workers(&state, args.workers).await?;
-    let idle = processes.iter().map(|process| (process.name.clone(), process.resident_kib())).collect::<BTreeMap<_, _>>();
+    let idle =
+        processes.iter().map(|process| (process.name.clone(), process.resident_kib())).collect::<BTreeMap<_, _>>();
     // The first run also warms up what is measured in the others.
     timed(&state, fan_out(1_000)?, "warm-up").await?;
     let before = cpu(&processes);

@@ -71,12 +71,7 @@ pub fn plan_of(pipeline: &Pipeline, folder: &str, work_folder: &str) -> Plan {
 }
 
 /// The same, for a pipeline whose files are where `files` says for each step.
-pub fn plan_with(
-    pipeline: &Pipeline,
-    folder: &str,
-    work_folder: &str,
-    files: impl Fn(&Step) -> Files,
-) -> Plan {
+pub fn plan_with(pipeline: &Pipeline, folder: &str, work_folder: &str, files: impl Fn(&Step) -> Files) -> Plan {
     let limits: Vec<NamedLimit> =
         pipeline.limits.iter().map(|(name, max)| NamedLimit { name: name.clone(), max: *max }).collect();
     let registers = registers_of(pipeline);

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod servers;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -44,7 +46,11 @@ impl Place {
     /// The program with these arguments, in this folder.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
-        command.args(arguments).current_dir(self.path()).env_remove("GRISTMILL_HOME").stdin(Stdio::null());
+        command.args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        // What the machine is set up for is none of the tests' business.
+        for name in ["HOME", "CONFIG", "BROKER", "STATE", "ARTIFACTS", "QUEUE_TYPE", "METRICS", "LOG"] {
+            command.env_remove(format!("GRISTMILL_{name}"));
+        }
         command
     }
 

@@ -146,7 +146,8 @@ impl TaskContext<'_> {
     /// Writes an artifact into a new file, piece by piece, and checks it against its digest.
     pub(crate) fn save(&self, digest: Digest, path: &Path) -> Result<(), Failure> {
         const PIECE_BYTES: u64 = 8 << 20;
-        let failed = |error: std::io::Error| crate::failure::io(&error, format!("failed to write `{}`", path.display()));
+        let failed =
+            |error: std::io::Error| crate::failure::io(&error, format!("failed to write `{}`", path.display()));
         let size = self.wait(self.resources.artifacts.size(digest)).map_err(IntoFailure::into_failure)?;
         let size = size.ok_or_else(|| IntoFailure::into_failure(ArtifactError::Missing { digest }))?;
         let mut file = File::create_new(path).map_err(failed)?;

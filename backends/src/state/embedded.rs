@@ -239,6 +239,15 @@ fn new_id() -> StoreId {
     StoreId(uuid::Uuid::new_v4().as_u64_pair().1)
 }
 
+/// Whether another event may be posted beside the owner.
+fn check_posted(connection: &Connection, verb: &'static str) -> Result<(), StateError> {
+    let waiting = rows::commands_waiting(connection).map_err(failed(verb))?;
+    if waiting >= INBOX_MAX {
+        return Err(StateError::TooMany { what: format!("{waiting} posted events wait"), limit: INBOX_MAX });
+    }
+    Ok(())
+}
+
 fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.prepare_cached("pragma data_version")?.query_row([], |row| row.get(0))
 }
@@ -296,13 +305,15 @@ impl Inner {
         if owner == self.id.0 { Ok(()) } else { Err(StateError::Deposed { shard }) }
     }
 
+    /// Makes a run; beside the owner as a posted event, which the owner takes in.
     fn create_run(&self, new: &NewRun) -> Result<Created, StateError> {
         const VERB: &str = "make a run";
-        let owned = self.owned(VERB)?;
         let mut writer = self.writer();
         let now = self.clock.now();
         let created = self.transaction(&mut writer.connection, VERB, new.entry.len(), |transaction| {
-            self.check_home(transaction, VERB, new.run.shard())?;
+            if self.owned.is_some() {
+                self.check_home(transaction, VERB, new.run.shard())?;
+            }
             let submission = new.idempotency.as_ref().map(|(_, submission)| *submission);
             let known = match &new.idempotency {
                 Some((key, _)) => rows::key_use(transaction, &new.namespace, key).map_err(failed(VERB))?,
@@ -312,16 +323,23 @@ impl Inner {
             if let Some(before) = submitted_before(known, submission, existing, now) {
                 return Ok(before);
             }
-            owned.model().check_create(new.run)?;
+            match &self.owned {
+                Some(owned) => owned.model().check_create(new.run)?,
+                None => check_posted(transaction, VERB)?,
+            }
             if let Some((key, submission)) = &new.idempotency {
                 let used = KeyUse { run: new.run, submission: *submission, at: now };
                 rows::remember_key(transaction, &new.namespace, key, used, keys_remembered_from(now))
                     .map_err(failed(VERB))?;
             }
             rows::insert_run(transaction, new, now).map_err(failed(VERB))?;
+            if self.owned.is_none() {
+                let event = wire::encode(&InboxEvent::Created { run: new.run });
+                rows::insert_command(transaction, new.run.shard(), &event).map_err(failed(VERB))?;
+            }
             Ok(Created::New)
         })?;
-        if created == Created::New {
+        if let (Created::New, Some(owned)) = (created, &self.owned) {
             owned.model().create(new.run, now);
             owned.news.notify_waiters();
         }
@@ -401,10 +419,7 @@ impl Inner {
         let mut writer = self.writer();
         let bytes = wire::encode(event);
         self.transaction(&mut writer.connection, VERB, bytes.len(), |transaction| {
-            let waiting = rows::commands_waiting(transaction).map_err(failed(VERB))?;
-            if waiting >= INBOX_MAX {
-                return Err(StateError::TooMany { what: format!("{waiting} posted events wait"), limit: INBOX_MAX });
-            }
+            check_posted(transaction, VERB)?;
             rows::insert_command(transaction, shard, &bytes).map_err(failed(VERB))
         })?;
         if self.owned.is_some() {
@@ -445,6 +460,12 @@ impl Inner {
                 writer.seen = command.id;
                 match wire::decode::<InboxEvent>("a posted event", &command.event) {
                     Ok(event) => {
+                        if let InboxEvent::Created { run } = event
+                            && owned.model().head(run).is_none()
+                            && let Some(head) = rows::head(&writer.connection, run).map_err(failed(VERB))?
+                        {
+                            owned.model().insert_run(run, head);
+                        }
                         let id = owned.model().post(command.shard, event, self.clock.now());
                         writer.commands.insert((command.shard, id), command.id);
                     }

@@ -12,8 +12,7 @@ use super::{IngestError, SourceFile, Take};
 use crate::table::TableSchema;
 
 pub fn open(file: &SourceFile) -> Result<Lines, IngestError> {
-    let input =
-        Input::open(file.to_open()).map_err(|source| IngestError::Read { path: file.path.clone(), source })?;
+    let input = Input::open(file.to_open()).map_err(|source| IngestError::Read { path: file.path.clone(), source })?;
     Ok(Lines::new(input))
 }
 

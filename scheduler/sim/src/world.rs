@@ -196,8 +196,12 @@ async fn keep_scheduler(world: Arc<World>) {
         let life = async move {
             let state: Arc<dyn State> = Arc::new(SimState::new(inner.store.clone(), this.clone()));
             let broker = Arc::new(BrokerHandle::new(inner.broker.clone(), this.clone()));
-            let config =
-                DriverConfig { instance: this.instance, shards: plan::shards().to_vec(), inbox_wait_ms: 1_000, observer: Arc::new(Unobserved) };
+            let config = DriverConfig {
+                instance: this.instance,
+                shards: plan::shards().to_vec(),
+                inbox_wait_ms: 1_000,
+                observer: Arc::new(Unobserved),
+            };
             loop {
                 let driver = Driver::new(state.clone(), broker.clone(), inner.artifacts.clone(), config.clone());
                 match tokio::time::timeout(Duration::from_secs(2), driver).await {
