@@ -85,6 +85,8 @@ struct Chaos<'a> {
     schedulers: Vec<Process>,
     workers: Vec<Process>,
     dice: Dice,
+    /// Faults that haven't been made in this round.
+    to_come: Vec<Fault>,
     counts: BTreeMap<Fault, u64>,
 }
 
@@ -97,6 +99,7 @@ pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value>
         schedulers: Vec::new(),
         workers: Vec::new(),
         dice: Dice::new(args.seed),
+        to_come: Vec::new(),
         counts: BTreeMap::new(),
     };
     for at in 0..args.schedulers {
@@ -181,7 +184,11 @@ impl Chaos<'_> {
     }
 
     async fn fault(&mut self) -> anyhow::Result<()> {
-        let fault = FAULTS[self.dice.below(FAULTS.len() as u64) as usize];
+        // Each of them once before any comes again, in an order that the seed shuffles.
+        if self.to_come.is_empty() {
+            self.to_come = FAULTS.to_vec();
+        }
+        let fault = self.to_come.swap_remove(self.dice.below(self.to_come.len() as u64) as usize);
         *self.counts.entry(fault).or_default() += 1;
         let worker = self.dice.below(self.workers.len() as u64) as usize;
         let scheduler = self.dice.below(self.schedulers.len() as u64) as usize;

@@ -199,7 +199,18 @@ impl Blob for RemoteBlob {
     }
 
     fn read_at(&self, offset: u64, len: usize) -> std::io::Result<Bytes> {
-        self.handle.block_on(self.artifacts.range(self.digest, offset, len as u64)).map_err(std::io::Error::other)
+        // A query reads on threads that drive a runtime of its own, where this one can't be entered: the call runs
+        // over there, and this thread waits for its answer.
+        let (sender, answer) = std::sync::mpsc::sync_channel(1);
+        let (artifacts, digest) = (self.artifacts.clone(), self.digest);
+        self.handle.spawn(async move {
+            // Whoever asked may have gone.
+            sender.send(artifacts.range(digest, offset, len as u64).await).ok();
+        });
+        match answer.recv() {
+            Ok(bytes) => bytes.map_err(std::io::Error::other),
+            Err(_) => Err(std::io::Error::other("the process is ending")),
+        }
     }
 }
 
