@@ -509,50 +509,107 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-/// The worker's consumers, one a pool, made anew when one fails.
+/// The consumers of all pools.
+///
+/// What takes time (opening one, changing its prefetch) is kept here as a future, and goes on where it was when
+/// [`Consumers::next`] is dropped and called again: a change that was cut off half way would leave the broker with
+/// another prefetch than we think it has.
 struct Consumers {
     broker: Arc<dyn Broker>,
-    pools: Vec<String>,
-    open: Vec<(Box<dyn Consumer>, u16)>,
+    slots: Vec<(String, Slot)>,
     /// The pool to be asked first, so that none is always last.
     first: usize,
 }
 
+enum Slot {
+    Opening(Boxed<(Result<Box<dyn Consumer>, BrokerError>, u16)>),
+    Changing(Boxed<(Box<dyn Consumer>, Result<(), BrokerError>, u16)>),
+    /// A consumer and its prefetch.
+    Open(Box<dyn Consumer>, u16),
+    Closed,
+}
+
+/// What came of waiting for a slot.
+enum Stepped {
+    Delivered(Delivery),
+    Failed(BrokerError),
+    /// It can be used.
+    Changed,
+}
+
 impl Consumers {
     fn new(broker: Arc<dyn Broker>, pools: Vec<String>) -> Consumers {
-        Consumers { broker, pools, open: Vec::new(), first: 0 }
+        Consumers { broker, slots: pools.into_iter().map(|pool| (pool, Slot::Closed)).collect(), first: 0 }
     }
 
     /// The next delivery of any pool, with at most `credit` of each unsettled; none at 0. Safe to drop while it waits.
     async fn next(&mut self, credit: u16) -> Result<Delivery, BrokerError> {
-        while self.open.len() < self.pools.len() {
-            match self.broker.consume(&self.pools[self.open.len()], credit).await {
-                Ok(consumer) => self.open.push((consumer, credit)),
-                Err(error) => {
-                    tokio::time::sleep(RETRY).await;
+        loop {
+            for (pool, slot) in &mut self.slots {
+                slot.begin_change(&self.broker, pool, credit, Duration::ZERO);
+            }
+            if self.slots.is_empty() {
+                return std::future::pending().await;
+            }
+            self.first = (self.first + 1) % self.slots.len();
+            let (before, after) = self.slots.split_at_mut(self.first);
+            let steps = after.iter_mut().chain(before).map(|(_, slot)| slot.step().boxed());
+            let (stepped, at, _) = futures_util::future::select_all(steps).await;
+            match stepped {
+                Stepped::Delivered(delivery) => return Ok(delivery),
+                Stepped::Changed => {}
+                Stepped::Failed(error) => {
+                    let at = (self.first + at) % self.slots.len();
+                    let (pool, slot) = &mut self.slots[at];
+                    slot.begin_change(&self.broker, pool, credit, RETRY);
                     return Err(error);
                 }
             }
         }
-        for (consumer, given) in &mut self.open {
-            if *given != credit {
-                if let Err(error) = consumer.set_prefetch(credit).await {
-                    self.open.clear();
-                    return Err(error);
-                }
-                *given = credit;
+    }
+}
+
+impl Slot {
+    /// Begins to open a consumer that isn't, after a pause, or to change the prefetch of one that has another.
+    fn begin_change(&mut self, broker: &Arc<dyn Broker>, pool: &str, credit: u16, pause: Duration) {
+        *self = match std::mem::replace(self, Slot::Closed) {
+            Slot::Closed => {
+                let (broker, pool) = (broker.clone(), pool.to_owned());
+                let opening = async move {
+                    tokio::time::sleep(pause).await;
+                    (broker.consume(&pool, credit).await, credit)
+                };
+                Slot::Opening(opening.boxed())
             }
-        }
-        if credit == 0 {
-            return std::future::pending().await;
-        }
-        self.first = (self.first + 1) % self.open.len();
-        let (before, after) = self.open.split_at_mut(self.first);
-        let nexts = after.iter_mut().chain(before).map(|(consumer, _)| consumer.next());
-        let (delivery, ..) = futures_util::future::select_all(nexts).await;
-        if delivery.is_err() {
-            self.open.clear();
-        }
-        delivery
+            Slot::Open(mut consumer, given) if given != credit => {
+                let changing = async move {
+                    let result = consumer.set_prefetch(credit).await;
+                    (consumer, result, credit)
+                };
+                Slot::Changing(changing.boxed())
+            }
+            other => other,
+        };
+    }
+
+    /// Waits for the end of a change, or for a delivery. Safe to drop while it waits.
+    async fn step(&mut self) -> Stepped {
+        let (slot, stepped) = match self {
+            Slot::Opening(opening) => match opening.await {
+                (Ok(consumer), given) => (Slot::Open(consumer, given), Stepped::Changed),
+                (Err(error), _) => (Slot::Closed, Stepped::Failed(error)),
+            },
+            Slot::Changing(changing) => match changing.await {
+                (consumer, Ok(()), given) => (Slot::Open(consumer, given), Stepped::Changed),
+                (_, Err(error), _) => (Slot::Closed, Stepped::Failed(error)),
+            },
+            Slot::Open(_, 0) | Slot::Closed => return std::future::pending().await,
+            Slot::Open(consumer, _) => match consumer.next().await {
+                Ok(delivery) => return Stepped::Delivered(delivery),
+                Err(error) => (Slot::Closed, Stepped::Failed(error)),
+            },
+        };
+        *self = slot;
+        stepped
     }
 }
