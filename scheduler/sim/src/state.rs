@@ -276,8 +276,8 @@ impl State for SimState {
             let used = owner_or(&at, Twin::ExpireChecksOwner, shard, token);
             let before = last_id(&at, shard);
             let count = at.inner.store.expire(shard, used, limit, at.now)?;
+            at.inner.check_owner("may end leases of", shard, token);
             if let Some(entry) = newest(&at, shard, before) {
-                at.inner.check_owner("ends leases of", shard, token);
                 at.inner.books.happened(&entry.event);
                 at.inner.check_lost(&entry, at.process, at.sent);
             }
