@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_backends::state::{AppendEntry, Ownership, RunRecord, State, StateError};
+use gristmill_backends::state::{AppendEntry, Ownership, RunRecord, State, StateError, StatusChange};
 use gristmill_protocol::limits::SHARD_LEASE_MS;
 use gristmill_protocol::message::InboxId;
 use gristmill_protocol::twins::{Twin, left_out};
@@ -108,7 +108,8 @@ impl Driver {
             match missing {
                 Missing::Nothing => {}
                 Missing::Entries(positions) if !left_out(Twin::OwnerReasserts) => {
-                    entries.extend(positions.into_iter().filter_map(|position| owned.recent(run, position)));
+                    let lost = positions.into_iter().filter_map(|position| owned.recent(run, position));
+                    entries.extend(with_last_status(lost.collect()));
                 }
                 Missing::Entries(_) | Missing::Unknown => anew.push(run),
             }
@@ -153,6 +154,16 @@ impl Driver {
             self.push_append(shard, append, Duration::ZERO);
         }
     }
+}
+
+/// The entries of a run with the last change of its status alone. An end that was followed by a resume would close
+/// what is worked on since, which workers have said again by now, and forget what is settled.
+fn with_last_status(mut entries: Vec<AppendEntry>) -> Vec<AppendEntry> {
+    let last = entries.iter().rposition(|entry| entry.status != StatusChange::None);
+    for (_, entry) in entries.iter_mut().enumerate().filter(|(at, _)| Some(*at) != last) {
+        entry.status = StatusChange::None;
+    }
+    entries
 }
 
 /// Whether an entry that was written or read here stands where it did: while the right to the shard had run

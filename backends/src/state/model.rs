@@ -317,11 +317,8 @@ impl StoreModel {
         for id in &append.consumed {
             shard.inbox.remove(id);
         }
-        let entries: Vec<&AppendEntry> = write.iter().filter_map(|&place| append.entries.get(place)).collect();
-        for (at, entry) in entries.iter().enumerate() {
-            let reopens =
-                |later: &&AppendEntry| later.run == entry.run && matches!(later.status, StatusChange::Reopened);
-            shard.apply_entry(append.id, entry, entries[at + 1..].iter().any(reopens), now);
+        for entry in write.iter().filter_map(|&place| append.entries.get(place)) {
+            shard.apply_entry(append.id, entry, now);
         }
     }
 }
@@ -338,9 +335,7 @@ impl ShardModel {
         id
     }
 
-    /// An end that is written together with the resume after it is one that a store lost which went back: what is
-    /// worked on by now is of the time after it and goes on.
-    fn apply_entry(&mut self, append: u64, entry: &AppendEntry, is_reopened: bool, now: Timestamp) {
+    fn apply_entry(&mut self, append: u64, entry: &AppendEntry, now: Timestamp) {
         let Some(run) = self.runs.get_mut(&entry.run) else { return };
         run.head.position = entry.position;
         run.head.append = append;
@@ -352,11 +347,9 @@ impl ShardModel {
             StatusChange::Ended(status) => {
                 run.head.state = RunState::Ended(status);
                 run.settled = Bits::default();
-                if !is_reopened {
-                    self.due.retain(|(_, attempt)| attempt.run != entry.run);
-                    // What is known of attempts stays: after a resume a message of an old one may still come.
-                    run.leases.values_mut().for_each(|record| record.close_with_run(now));
-                }
+                self.due.retain(|(_, attempt)| attempt.run != entry.run);
+                // What is known of attempts stays: after a resume a message of an old one may still come.
+                run.leases.values_mut().for_each(|record| record.close_with_run(now));
             }
         }
         let is_active = run.head.state.ended().is_none();
