@@ -64,12 +64,17 @@ impl OpenBroker {
 
 /// The broker that the settings name; one of this process when they name none.
 pub async fn open_broker(settings: &Settings) -> anyhow::Result<OpenBroker> {
+    open_broker_within(settings, RabbitOptions::default().connect_within).await
+}
+
+/// The same, with another limit on how long is tried.
+pub async fn open_broker_within(settings: &Settings, connect_within: Duration) -> anyhow::Result<OpenBroker> {
     let Some(url) = &settings.broker else { return Ok(OpenBroker::embedded()) };
     let queue_type = match settings.queue_type {
         QueueType::Classic => rabbitmq::QueueType::Classic,
         QueueType::Quorum => rabbitmq::QueueType::Quorum,
     };
-    let options = RabbitOptions { queue_type, ..RabbitOptions::default() };
+    let options = RabbitOptions { queue_type, connect_within, ..RabbitOptions::default() };
     let broker = Arc::new(RabbitBroker::connect(url, options).await.context("failed to connect to the broker")?);
     Ok(OpenBroker { broker: broker.clone(), submissions: Some(broker), system: System("rabbitmq") })
 }

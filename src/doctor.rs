@@ -7,7 +7,7 @@ use gristmill_backends::broker::Message;
 use serde_json::json;
 
 use crate::cli::JsonArgs;
-use crate::cluster::{open_broker, random_bits};
+use crate::cluster::{open_broker_within, random_bits};
 use crate::home::{Home, connect_state, open_artifacts};
 use crate::problem::Exit;
 use crate::settings::{ArtifactStore, Settings};
@@ -83,7 +83,7 @@ async fn broker(settings: &Settings) -> Finding {
         return Finding { part: "broker", at: "this process".to_owned(), result: Ok("embedded".to_owned()) };
     };
     let result = async {
-        let broker = open_broker(settings).await?.broker;
+        let broker = open_broker_within(settings, PATIENCE).await?.broker;
         let mut consumer = broker.consume(QUEUE, 1).await?;
         let mut times = Vec::new();
         for _ in 0..ROUNDS {
@@ -106,8 +106,8 @@ async fn broker(settings: &Settings) -> Finding {
     Finding { part: "broker", at: public(url), result: told(result.await) }
 }
 
-/// How long a message may be on its way before the broker counts as broken.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long the broker may take to be reached, and a message to be on its way: whoever asks a doctor is waiting.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(3);
 
 async fn artifacts(settings: &Settings) -> Finding {
     let at = match &settings.artifacts {

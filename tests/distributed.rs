@@ -55,7 +55,9 @@ fn flights_on_servers_give_the_model_that_one_process_gives() {
     assert_eq!(digest(&second), digest(&expected));
 
     let again = servers.json(&place, &["run", "flights.yaml", "--json"]);
-    assert!(again["steps"].as_object().expect("steps").values().all(|step| step["cached"] == true), "{again}");
+    // `register` looks each time: another version may have been registered since.
+    let mut data_steps = again["steps"].as_object().expect("steps").iter().filter(|(name, _)| *name != "release");
+    assert!(data_steps.all(|(_, step)| step["cached"] == true), "{again}");
     assert!(servers.gristmill(&place, &["trace", &run]).stdout.contains("model"));
     assert_eq!(servers.gristmill(&place, &["report", &run]).code, Some(0));
     let models = servers.json(&place, &["models", "--json"]);
