@@ -5,7 +5,7 @@
 //! over the consuming connection, on channels of its own, since an error closes the channel it happens on.
 //!
 //! lapin's own recovery is off. It gives up on some errors without saying so, and it can't know what of ours was
-//! lost; instead each consumer builds itself anew ([`consumer`]), and so does the publisher ([`publisher`]), which
+//! lost; instead each consumer builds itself anew (`consumer.rs`), and so does the publisher (`publisher.rs`), which
 //! counts how often.
 
 mod consumer;

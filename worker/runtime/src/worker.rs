@@ -521,9 +521,12 @@ struct Consumers {
     first: usize,
 }
 
+/// A consumer under the prefetch that it was given.
+type Given = (Box<dyn Consumer>, u16);
+
 enum Slot {
-    Opening(Boxed<(Result<Box<dyn Consumer>, BrokerError>, u16)>),
-    Changing(Boxed<(Box<dyn Consumer>, Result<(), BrokerError>, u16)>),
+    /// On its way to being open, under another prefetch or at all.
+    Changing(Boxed<Result<Given, BrokerError>>),
     /// A consumer and its prefetch.
     Open(Box<dyn Consumer>, u16),
     Closed,
@@ -577,14 +580,14 @@ impl Slot {
                 let (broker, pool) = (broker.clone(), pool.to_owned());
                 let opening = async move {
                     tokio::time::sleep(pause).await;
-                    (broker.consume(&pool, credit).await, credit)
+                    Ok((broker.consume(&pool, credit).await?, credit))
                 };
-                Slot::Opening(opening.boxed())
+                Slot::Changing(opening.boxed())
             }
             Slot::Open(mut consumer, given) if given != credit => {
                 let changing = async move {
-                    let result = consumer.set_prefetch(credit).await;
-                    (consumer, result, credit)
+                    consumer.set_prefetch(credit).await?;
+                    Ok((consumer, credit))
                 };
                 Slot::Changing(changing.boxed())
             }
@@ -595,13 +598,9 @@ impl Slot {
     /// Waits for the end of a change, or for a delivery. Safe to drop while it waits.
     async fn step(&mut self) -> Stepped {
         let (slot, stepped) = match self {
-            Slot::Opening(opening) => match opening.await {
-                (Ok(consumer), given) => (Slot::Open(consumer, given), Stepped::Changed),
-                (Err(error), _) => (Slot::Closed, Stepped::Failed(error)),
-            },
             Slot::Changing(changing) => match changing.await {
-                (consumer, Ok(()), given) => (Slot::Open(consumer, given), Stepped::Changed),
-                (_, Err(error), _) => (Slot::Closed, Stepped::Failed(error)),
+                Ok((consumer, given)) => (Slot::Open(consumer, given), Stepped::Changed),
+                Err(error) => (Slot::Closed, Stepped::Failed(error)),
             },
             Slot::Open(_, 0) | Slot::Closed => return std::future::pending().await,
             Slot::Open(consumer, _) => match consumer.next().await {
