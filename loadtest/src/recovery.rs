@@ -33,8 +33,8 @@ pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<
     program.wait_for_workers(&state, 2).await?;
     let mut worker_seconds = Vec::new();
     for round in 0..args.rounds {
-        // Both workers are at work, so that one of two tasks dies with its worker.
-        let text = "name: busy\nsteps:\n  a: { noop: { tasks: 2, ms: 1500 } }\n";
+        // Both workers are at work when it is seen in a heartbeat, so that one of two tasks dies with its worker.
+        let text = "name: busy\nsteps:\n  a: { noop: { tasks: 2, ms: 4000 } }\n";
         let run = submit_once(&state, plan(text)?, &format!("worker-{round}-{}", wall_clock_us())).await?;
         wait_for_held(&state, 2).await?;
         let killed = wall_clock_us();
@@ -46,6 +46,7 @@ pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<
         let again = spans.iter().map(|span| span.started_us).filter(|at| *at > killed).min();
         if let (true, Some(again)) = (lost, again) {
             worker_seconds.push((again - killed) as f64 / 1e6);
+            eprintln!("a killed worker's task ran elsewhere after {:.2} s", worker_seconds[worker_seconds.len() - 1]);
         }
         program.restart(&mut workers[0]).await?;
         program.wait_for_workers(&state, 2).await?;
@@ -58,6 +59,10 @@ pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<
         let run = submit_once(&state, chain(2)?, &format!("scheduler-{round}-{}", wall_clock_us())).await?;
         wait_for_end(&state, run, PATIENCE).await?;
         scheduler_seconds.push(began.elapsed().as_secs_f64());
+        eprintln!(
+            "a new run ended {:.2} s after a scheduler was killed",
+            scheduler_seconds[scheduler_seconds.len() - 1]
+        );
         program.restart(&mut schedulers[at]).await?;
     }
     let mut broker_seconds = Vec::new();
@@ -68,10 +73,16 @@ pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<
         let began = Instant::now();
         wait_for_end(&state, run, PATIENCE).await?;
         broker_seconds.push(began.elapsed().as_secs_f64());
+        eprintln!("a waiting run ended {:.2} s after the broker was back", broker_seconds[broker_seconds.len() - 1]);
     }
     // Fairness: a small run behind a large one.
     let large = submit_once(&state, fan_out(100_000)?, &format!("large-{}", wall_clock_us())).await?;
-    wait_for_held(&state, 1).await?;
+    // Its tasks are too short to be seen in a heartbeat; its journal grows.
+    let end = Instant::now() + PATIENCE;
+    while state.run(large).await?.is_none_or(|record| record.head < 5) {
+        anyhow::ensure!(Instant::now() < end, "the large run doesn't begin");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
     let began = Instant::now();
     let small = submit_once(&state, chain(3)?, &format!("small-{}", wall_clock_us())).await?;
     wait_for_end(&state, small, PATIENCE).await?;
