@@ -308,7 +308,7 @@ impl Books {
         self.stopping.retain(|_, (_, until)| *until > now);
         let mut live = Vec::new();
         let mut over = Vec::new();
-        for attempt in self.limited.keys() {
+        for (attempt, worker) in &self.limited {
             let held = match store.leases(attempt.run.shard(), &[*attempt])[..] {
                 [LeaseView::Held(holder)] => Some(holder.until > now),
                 _ => None,
@@ -316,7 +316,10 @@ impl Books {
             if held == Some(true) || self.stopping.contains_key(attempt) {
                 // After a rollback work may go on of which the journal knows nothing; it isn't counted by anyone.
                 let known = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(*attempt));
-                if known || ledger.rollbacks == 0 {
+                // What its worker has reported is over in fact: an owner may know so before it notices that the
+                // store has forgotten it.
+                let is_over = ledger.reported.contains_key(&(*worker, *attempt));
+                if (known && !is_over) || ledger.rollbacks == 0 {
                     live.push(*attempt);
                 }
             } else if held.is_none() {
