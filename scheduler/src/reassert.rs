@@ -109,7 +109,7 @@ impl Driver {
                 Missing::Nothing => {}
                 Missing::Entries(positions) if !left_out(Twin::OwnerReasserts) => {
                     let lost = positions.into_iter().filter_map(|position| owned.recent(run, position));
-                    entries.extend(with_last_status(lost.collect()));
+                    entries.extend(without_undone(lost.collect()));
                 }
                 Missing::Entries(_) | Missing::Unknown => anew.push(run),
             }
@@ -156,11 +156,11 @@ impl Driver {
     }
 }
 
-/// The entries of a run with the last change of its status alone. An end that was followed by a resume would close
-/// what is worked on since, which workers have said again by now, and forget what is settled.
-fn with_last_status(mut entries: Vec<AppendEntry>) -> Vec<AppendEntry> {
-    let last = entries.iter().rposition(|entry| entry.status != StatusChange::None);
-    for (_, entry) in entries.iter_mut().enumerate().filter(|(at, _)| Some(*at) != last) {
+/// The entries of a run, without the changes of its status that a resume among them has undone. An end that is
+/// written again would close what is worked on since the resume, which workers have said again by now.
+fn without_undone(mut entries: Vec<AppendEntry>) -> Vec<AppendEntry> {
+    let resumed = entries.iter().rposition(|entry| entry.status == StatusChange::Reopened).unwrap_or(0);
+    for entry in &mut entries[..resumed] {
         entry.status = StatusChange::None;
     }
     entries

@@ -3,7 +3,7 @@
 //! The inbox is read after the replay and from its start, so an attempt whose lease is found closed has its
 //! end in what comes next; what is unclaimed is published again under the same attempt, which is harmless.
 
-use gristmill_backends::state::{LeaseView, StateError};
+use gristmill_backends::state::{LeaseView, StateError, StatusChange};
 use gristmill_protocol::fact::{JournalBody, RunStatus};
 use gristmill_protocol::limits::REASSERT_MS;
 use gristmill_protocol::message::InboxId;
@@ -118,7 +118,12 @@ impl Driver {
                 // All that follows a recent one counts as recent, whatever the clock said when it was written: the
                 // tail has no gaps.
                 if !recent.is_empty() || self.clock.store_time().since(entry.at) <= REASSERT_MS {
-                    recent.push(entry_as_read(run, position, entry.body, &body.facts));
+                    let mut entry = entry_as_read(run, position, entry.body, &body.facts);
+                    if entry.status == StatusChange::Reopened {
+                        // As when it was written first: the store forgot what was settled when the run ended.
+                        entry.settled = self.core.succeeded_tasks(run);
+                    }
+                    recent.push(entry);
                 }
             }
             if !full {

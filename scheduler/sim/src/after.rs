@@ -4,6 +4,7 @@
 //! a fast rule that isn't kept. These checks look while only the fast one can have acted. They ask nothing of
 //! processes, nor of the store, that something else was in the way of since.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use gristmill_backends::state::{JournalEntry, LeaseView};
 use gristmill_protocol::{AttemptRef, RunId, Shard, WorkerId};
 use tokio::time::Instant;
 
+use crate::books::without_tag;
 use crate::process::Process;
 use crate::store::SimStore;
 
@@ -124,9 +126,15 @@ impl SimStore {
                 && inner.store.leases(attempt.run.shard(), &[attempt]) == [LeaseView::Unclaimed]
         };
         let published = self.published.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // After a rollback the same attempt may be of other items; the books don't know which it is.
+        let mut latest: BTreeMap<AttemptRef, Instant> = BTreeMap::new();
+        for (attempt, at) in published.iter() {
+            let known = latest.entry(without_tag(*attempt)).or_insert(*at);
+            *known = (*known).max(*at);
+        }
         let wrong: Vec<String> = published
             .iter()
-            .filter(|(attempt, at)| **at < since && is_asked(**attempt))
+            .filter(|(attempt, _)| latest[&without_tag(**attempt)] < since && is_asked(**attempt))
             .filter(|(attempt, _)| is_unclaimed(**attempt) && has_calm_owner(**attempt))
             .map(|(attempt, _)| {
                 let why = if shard.is_some() { "its shard has another owner" } else { "the broker lost its messages" };

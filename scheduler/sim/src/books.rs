@@ -45,6 +45,9 @@ pub struct Ledger {
     pub(crate) assigned: BTreeMap<AttemptRef, bool>,
     /// When reports last reached the store.
     pub(crate) reported: BTreeMap<(WorkerId, AttemptRef), Instant>,
+    /// The tags under which attempts are known: more than one when the store went back and the attempt is of other
+    /// items than before. Which one is recorded the books don't know, and the others are rightly ignored.
+    pub(crate) tags: BTreeMap<AttemptRef, BTreeSet<u32>>,
     pub rollbacks: u32,
     /// When the store last went back.
     pub rolled_back: Option<Instant>,
@@ -64,6 +67,14 @@ impl Ledger {
     /// Whether every owner has noticed the last rollback.
     fn is_noticed(&self) -> bool {
         self.rolled_back.is_none_or(|at| at.elapsed() > NOTICED_WITHIN)
+    }
+
+    fn saw(&mut self, attempt: AttemptRef) {
+        self.tags.entry(without_tag(attempt)).or_default().insert(attempt.task.tag);
+    }
+
+    fn is_ambiguous(&self, attempt: AttemptRef) -> bool {
+        self.tags.get(&without_tag(attempt)).is_some_and(|tags| tags.len() > 1)
     }
 
     /// Work begins; returns whether it must be alone.
@@ -161,7 +172,8 @@ impl Books {
                 let own = self.taken.contains(&report.attempt);
                 // So has an older one, unless what is put into the task may have become another in between.
                 let older = ledger.rollbacks == 0 && !shadow.was_resumed();
-                let known = shadow.last_attempt(index) >= attempt && (own || older);
+                let known =
+                    shadow.last_attempt(index) >= attempt && (own || older) && !ledger.is_ambiguous(report.attempt);
                 if success && known && shadow.state(index) == Some(State::Out) {
                     wanted.push((run, index, attempt));
                 }
@@ -177,7 +189,7 @@ impl Books {
                     .taken
                     .iter()
                     .find(|taken| taken.run == run && taken.task.index == *task && taken.attempt == *attempt);
-                if let Some(eaten) = eaten {
+                if let Some(eaten) = eaten.filter(|eaten| !ledger.is_ambiguous(**eaten)) {
                     ledger.violation(format!("{eaten} was reported, and is taken for closed without a word"));
                 }
             }
@@ -199,6 +211,7 @@ impl Books {
     pub fn claimed(&mut self, claim: &Claim, answers: &[ClaimAnswer], ledger: &mut Ledger) {
         for (item, answer) in claim.attempts.iter().zip(answers) {
             let attempt = item.attempt;
+            ledger.saw(attempt);
             let other = self.holders.get(&attempt).filter(|other| **other != claim.worker);
             if *answer == ClaimAnswer::Taken && other.is_none() {
                 ledger.violation(format!("{attempt} isn't granted to {}, as if another had it", claim.worker));
@@ -266,6 +279,7 @@ impl Books {
         };
         for report in &finish.reports {
             let attempt = report.attempt;
+            ledger.saw(attempt);
             ledger.reported.insert((finish.worker, attempt), Instant::now());
             if self.stopping.get(&attempt).is_some_and(|(worker, _)| *worker == finish.worker) {
                 self.stopping.remove(&attempt);
@@ -308,7 +322,7 @@ impl Books {
         self.stopping.retain(|_, (_, until)| *until > now);
         let mut live = Vec::new();
         let mut over = Vec::new();
-        for attempt in self.limited.keys() {
+        for (attempt, worker) in &self.limited {
             let held = match store.leases(attempt.run.shard(), &[*attempt])[..] {
                 [LeaseView::Held(holder)] => Some(holder.until > now),
                 _ => None,
@@ -316,7 +330,10 @@ impl Books {
             if held == Some(true) || self.stopping.contains_key(attempt) {
                 // After a rollback work may go on of which the journal knows nothing; it isn't counted by anyone.
                 let known = self.runs.get(&attempt.run).is_some_and(|shadow| shadow.is_out(*attempt));
-                if known || ledger.rollbacks == 0 {
+                // What its worker has reported is over in fact: an owner may know so before it notices that the
+                // store has forgotten it.
+                let is_over = ledger.reported.contains_key(&(*worker, *attempt));
+                if (known && !is_over) || ledger.rollbacks == 0 {
                     live.push(*attempt);
                 }
             } else if held.is_none() {

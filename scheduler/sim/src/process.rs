@@ -38,7 +38,7 @@ struct Inner {
     /// It goes round and round without waiting for anything.
     spins: bool,
     /// How far the store's clock had been set, and which life of the store it was, when it last asked for the time.
-    looked_at: Option<(i64, StoreId)>,
+    looked_at: Option<(i64, StoreId, Instant)>,
     /// When it was first told a time that doesn't follow from what it was told before.
     learnt: Option<Instant>,
 }
@@ -163,21 +163,24 @@ impl Process {
 
     /// It is told the time of a store whose clock was set by `offset_ms` in all.
     pub fn look(&self, offset_ms: i64, store: StoreId) {
-        let mut inner = self.lock();
+        let (mut inner, now) = (self.lock(), Instant::now());
         // What is less than a step and the way of two answers can't be told from slow answers.
         let seen_from_ms = (CLOCK_STEP_MS + 2 * STORE_CALL_MS) as i64;
         let is_new = inner
             .looked_at
-            .is_none_or(|(known_ms, known)| known != store || (offset_ms - known_ms).abs() > seen_from_ms);
+            .is_none_or(|(known_ms, known, _)| known != store || (offset_ms - known_ms).abs() > seen_from_ms);
         if is_new {
-            inner.learnt = Some(Instant::now());
+            let before = inner.looked_at.map_or(now, |(_, _, before)| before);
+            // An answer that lay about while the process stood still is as wrong as the time it did, which may make
+            // up for a step.
+            inner.learnt = (inner.calm_since <= before).then_some(now);
         }
-        inner.looked_at = Some((offset_ms, store));
+        inner.looked_at = Some((offset_ms, store, now));
     }
 
     /// What the store was like when the process last asked for the time.
     pub fn looked_at(&self) -> Option<(i64, StoreId)> {
-        self.lock().looked_at
+        self.lock().looked_at.map(|(offset_ms, store, _)| (offset_ms, store))
     }
 
     /// When it last learnt that the store's time doesn't follow from what it knew.
