@@ -32,7 +32,8 @@ pub fn start(service: &'static str, instance: String) -> anyhow::Result<Telemetr
     Ok(Telemetry::start(&settings)?)
 }
 
-/// Serves metrics and health at an address, if one is given.
+/// Serves metrics and health at an address, if one is given. Called when the process has reached its servers and
+/// works: that it answers is what readiness says.
 pub async fn listen(telemetry: &Telemetry, address: Option<SocketAddr>) -> anyhow::Result<Option<Server>> {
     let Some(address) = address else { return Ok(None) };
     let server = serve(address, telemetry.metrics(), Arc::new(|| Ok(()))).await.context("failed to serve metrics")?;

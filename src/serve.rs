@@ -41,10 +41,10 @@ impl Ends {
 pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     needs_servers(settings, "scheduler")?;
     let mut ends = Ends::new()?;
-    let _metrics = listen(telemetry, args.metrics).await?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let _metrics = listen(telemetry, args.metrics).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, || scheduler.is_broken()).await?;
     eprintln!("scheduler ends; its shards are given up");
@@ -56,12 +56,12 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
 pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     needs_servers(settings, "worker")?;
     let mut ends = Ends::new()?;
-    let _metrics = listen(telemetry, args.metrics).await?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
+    let _metrics = listen(telemetry, args.metrics).await?;
     eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken()).await?;
     drain(&mut worker, &mut ends).await;
@@ -71,13 +71,13 @@ pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry
 /// `gristmill up`.
 pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let mut ends = Ends::new()?;
-    let _metrics = listen(telemetry, args.worker.metrics).await?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let setup = WorkerSetup::new(args.worker.pools, args.worker.slots, args.worker.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let _metrics = listen(telemetry, args.worker.metrics).await?;
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
     drain(&mut worker, &mut ends).await;
