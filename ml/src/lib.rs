@@ -6,16 +6,16 @@
 //!
 //! **Invariant:** the same inputs and the same seed give the same bytes out, whatever the number of threads.
 
+pub use gristmill_learn::{compiled, matrix};
+
 pub mod blob;
 mod columns;
-pub mod compiled;
 pub mod dates;
 pub mod estimators;
 pub mod expect;
 pub mod features;
 mod hash;
 pub mod ingest;
-pub mod matrix;
 pub mod metrics;
 pub mod model;
 mod names;

@@ -20,7 +20,7 @@ const BLOCK_ROWS: usize = 1_024;
 
 /// A node: a leaf with its value, or a split whose children lie side by side.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Node {
+pub struct Node {
     /// The threshold of a split (left when `x <= value`), or the value of a leaf.
     pub value: f64,
     /// The column that is compared, or [`LEAF`].
@@ -94,13 +94,13 @@ impl TryFrom<ForestData> for Forest {
 
 impl Forest {
     /// A forest without trees, over this many columns.
-    pub(crate) fn new(columns: usize) -> Forest {
+    pub fn new(columns: usize) -> Forest {
         let columns = u32::try_from(columns).expect("a matrix has fewer than 2^32 columns");
         Forest { columns, nodes: Vec::new(), sizes: Vec::new() }
     }
 
     /// Adds a tree. The error says what is wrong with it.
-    pub(crate) fn add_tree(&mut self, nodes: &[Node]) -> Result<(), String> {
+    pub fn add_tree(&mut self, nodes: &[Node]) -> Result<(), String> {
         check_tree(nodes, self.columns)?;
         self.nodes.extend_from_slice(nodes);
         self.sizes.push(u32::try_from(nodes.len()).expect("checked with the tree"));
@@ -108,7 +108,7 @@ impl Forest {
     }
 
     /// Adds the trees of another forest over the same columns, behind its own.
-    pub(crate) fn append(&mut self, other: Forest) {
+    pub fn append(&mut self, other: Forest) {
         assert_eq!(self.columns, other.columns, "forests that are joined were trained on the same columns");
         self.nodes.extend_from_slice(&other.nodes);
         self.sizes.extend_from_slice(&other.sizes);
