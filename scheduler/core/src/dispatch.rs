@@ -76,7 +76,7 @@ impl Scheduler {
         let Some(&group) = lane.groups.first() else { unreachable!("a lane in the order has something ready") };
         let estimate_us = run.timing(group).estimate_us();
         let pool_state = &self.shared.pools[pool].1;
-        let free = pool_state.window(estimate_us).saturating_sub(pool_state.out);
+        let free = pool_state.room(estimate_us);
         if free == 0 {
             return false;
         }

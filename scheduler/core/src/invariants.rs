@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::pool::Pool;
 use crate::dispatch::placed_lanes;
 use crate::group::Kind;
 use crate::run::{Run, TaskState};
@@ -10,16 +11,16 @@ use crate::scheduler::Scheduler;
 impl Scheduler {
     /// Walks the whole state and panics with what is wrong, if anything is.
     pub fn check_invariants(&self) {
-        let mut pools: BTreeMap<usize, (u32, u64)> = BTreeMap::new();
+        let mut pools: BTreeMap<usize, (Pool, u64)> = BTreeMap::new();
         let mut limits: BTreeMap<&str, u32> = BTreeMap::new();
         for run in self.runs.values() {
             check_run(run);
             for lane in &run.lanes {
                 pools.entry(lane.pool).or_default().1 += lane.ready;
             }
-            for task in run.out.keys() {
+            for (task, out) in &run.out {
                 let lane = &run.lanes[usize::from(run.groups[run.group_of(*task)].lane)];
-                pools.entry(lane.pool).or_default().0 += 1;
+                pools.entry(lane.pool).or_default().0.take(out.estimate(), 1);
                 for limit in &lane.limits {
                     *limits.entry(limit).or_default() += 1;
                 }
@@ -32,8 +33,9 @@ impl Scheduler {
             }
         }
         for (at, (name, pool)) in self.shared.pools.iter().enumerate() {
-            let (out, ready) = pools.get(&at).copied().unwrap_or_default();
-            assert_eq!(pool.out, out, "what is out in pool `{name}`");
+            let (out, ready) = pools.remove(&at).unwrap_or_default();
+            assert_eq!(pool.out, out.out, "what is out in pool `{name}`");
+            assert_eq!(pool.out_share, out.out_share, "the room taken in pool `{name}`");
             assert_eq!(pool.ready, ready, "what is ready in pool `{name}`");
             assert_eq!(pool.order.len(), pool.aging.len(), "lanes in order and lanes aging in pool `{name}`");
             for key in &pool.order {

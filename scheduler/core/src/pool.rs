@@ -27,6 +27,8 @@ pub(crate) struct Pool {
     pub(crate) seen: PoolSeen,
     /// Attempts out.
     pub(crate) out: u32,
+    /// What they take of the room together.
+    pub(crate) out_share: u64,
     /// Tasks ready in all lanes, those that wait for a limit included.
     pub(crate) ready: u64,
     /// Lanes with something ready, in the order in which they are served.
@@ -35,18 +37,41 @@ pub(crate) struct Pool {
     pub(crate) aging: BTreeSet<(Timestamp, RunId, u16)>,
 }
 
+/// One slot's worth of what may be out.
+const SLOT: u64 = 1 << 30;
+
+/// What an attempt takes of the room of its pool, where a slot holds [`SLOT`].
+///
+/// `e / (e + 100 ms)`: of tasks that take `e` each, exactly `slots + slots × 100 ms / e` may be out, and tasks of
+/// different lengths share the room by their work. One of unknown length counts as if it took 100 ms, so each
+/// slot has one more in reserve.
+fn share(estimate_us: Option<u64>) -> u64 {
+    let ahead_us = WINDOW_AHEAD_MS * 1_000;
+    let estimate_us = estimate_us.unwrap_or(ahead_us).min(u64::from(u32::MAX));
+    (SLOT * estimate_us / (estimate_us + ahead_us)).max(1)
+}
+
 impl Pool {
-    /// How many attempts may be out, for tasks expected to take `estimate_us` each.
+    /// How many more attempts may go out, of tasks expected to take `estimate_us` each.
     ///
     /// What is out beyond the slots is a tenth of a second of work, so a priority acts at the next free slot
-    /// and small tasks still keep every slot busy. Before anything is known, each slot has one in reserve.
-    pub(crate) fn window(&self, estimate_us: Option<u64>) -> u32 {
-        let slots = u64::from(self.seen.slots);
-        let window = match estimate_us {
-            None => 2 * slots,
-            Some(estimate_us) => slots + slots * WINDOW_AHEAD_MS * 1_000 / estimate_us,
-        };
-        window.min(WINDOW_MAX as u64) as u32
+    /// and small tasks still keep every slot busy.
+    pub(crate) fn room(&self, estimate_us: Option<u64>) -> u32 {
+        let free = (u64::from(self.seen.slots) * SLOT).saturating_sub(self.out_share) / share(estimate_us);
+        let most = (WINDOW_MAX as u64).saturating_sub(u64::from(self.out));
+        free.min(most) as u32
+    }
+
+    /// Attempts of tasks expected to take `estimate_us` each have gone out.
+    pub(crate) fn take(&mut self, estimate_us: Option<u64>, count: u32) {
+        self.out += count;
+        self.out_share += share(estimate_us) * u64::from(count);
+    }
+
+    /// An attempt that was taken with this estimate isn't out any more.
+    pub(crate) fn give_back(&mut self, estimate_us: Option<u64>) {
+        self.out -= 1;
+        self.out_share -= share(estimate_us);
     }
 }
 
@@ -62,13 +87,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_window_holds_a_tenth_of_a_second_beyond_the_slots() {
+    fn the_room_holds_a_tenth_of_a_second_beyond_the_slots() {
         let pool = Pool { seen: PoolSeen { workers: 2, slots: 4 }, ..Pool::default() };
-        assert_eq!(pool.window(None), 8);
-        assert_eq!(pool.window(Some(10_000)), 4 + 40);
-        assert_eq!(pool.window(Some(60_000_000)), 4);
-        assert_eq!(pool.window(Some(1)), WINDOW_MAX as u32);
-        assert_eq!(Pool::default().window(Some(1)), 0);
+        assert_eq!(pool.room(None), 8);
+        assert_eq!(pool.room(Some(10_000)), 4 + 40);
+        assert_eq!(pool.room(Some(60_000_000)), 4);
+        assert_eq!(pool.room(Some(1)), WINDOW_MAX as u32);
+        assert_eq!(Pool::default().room(Some(1)), 0);
+    }
+
+    #[test]
+    fn what_is_out_counts_by_its_work() {
+        let mut pool = Pool { seen: PoolSeen { workers: 1, slots: 2 }, ..Pool::default() };
+        pool.take(Some(20), 4_000);
+        assert_eq!(pool.room(None), 2, "four thousand tasks of 20 µs leave room for others");
+        assert_eq!(pool.room(Some(20)), 96);
+        pool.take(None, 2);
+        assert_eq!(pool.room(None), 0);
+        for _ in 0..4_000 {
+            pool.give_back(Some(20));
+        }
+        assert_eq!(pool.room(None), 2);
     }
 
     #[test]

@@ -105,9 +105,16 @@ pub(crate) struct Lane {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Out {
     pub(crate) attempt: u16,
+    /// How long it was expected to take when it went out; zero where that wasn't known.
     pub(crate) estimate_us: u32,
     pub(crate) solo: bool,
     pub(crate) since: Timestamp,
+}
+
+impl Out {
+    pub(crate) fn estimate(&self) -> Option<u64> {
+        (self.estimate_us > 0).then_some(u64::from(self.estimate_us))
+    }
 }
 
 /// One run.
@@ -385,7 +392,7 @@ impl Run {
         });
         let lane = &mut self.lanes[usize::from(self.groups[at].lane)];
         lane.since = out.since;
-        shared.pools[lane.pool].1.out += count;
+        shared.pools[lane.pool].1.take(out.estimate(), count);
         *self.out_work_us.entry(lane.pool).or_default() += u64::from(out.estimate_us) * u64::from(count);
         shared.limits.take(&lane.limits, count);
     }
@@ -396,7 +403,7 @@ impl Run {
         let group = self.group_of(task);
         let lane_at = self.groups[group].lane;
         let lane = &self.lanes[usize::from(lane_at)];
-        shared.pools[lane.pool].1.out -= 1;
+        shared.pools[lane.pool].1.give_back(out.estimate());
         if let Some(work) = self.out_work_us.get_mut(&lane.pool) {
             *work = work.saturating_sub(u64::from(out.estimate_us));
         }
