@@ -100,7 +100,7 @@ fn measure_core_once(steps: u32, children: u32) -> CoreFigures {
     };
     let plan = plan((0..steps).map(|at| plan_step(&format!("s{at}"), ByteBuf::new(), &[])).collect());
     let mut core = Scheduler::new();
-    let seen = PoolSeen { workers: 1, slots: CORE_SLOTS };
+    let seen = PoolSeen { workers: 1, slots: CORE_SLOTS, elsewhere: 0 };
     let mut figures = CoreFigures { tasks: 0, events: 0, seconds: 0.0, bytes: 0 };
     let created = Fact::Created { at: Timestamp(1), plan, about: About::default() };
     core.replay(run, &created).expect("the plan is valid");

@@ -97,7 +97,7 @@ impl SchedulerPart {
             system,
         };
         let config = DriverConfig { observer: Arc::new(observer), ..DriverConfig::all_shards(random_bits() as u64) };
-        let (driver, _handle) = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
+        let driver = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
             .await
             .context("failed to start the scheduler")?;
         let (stop, stopped) = oneshot::channel::<()>();

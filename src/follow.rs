@@ -6,9 +6,8 @@ use anyhow::Context;
 use gristmill_backends::state::State;
 use gristmill_protocol::fact::JournalBody;
 use gristmill_protocol::{RunId, wire};
-use gristmill_scheduler::RunView;
 use gristmill_scheduler::history::History;
-use gristmill_scheduler_core::Scheduler;
+use gristmill_scheduler_core::{Scheduler, StepView};
 
 use crate::home::Home;
 use crate::problem::Problem;
@@ -27,6 +26,12 @@ const FAILURES_MAX: u32 = 300;
 /// How long to wait between two looks.
 pub fn look_every(settings: &Settings) -> Duration {
     if settings.is_distributed() { LOOK_EVERY_ELSEWHERE } else { LOOK_EVERY }
+}
+
+/// What a run looks like.
+#[derive(Clone, Debug)]
+pub struct RunView {
+    pub steps: Vec<StepView>,
 }
 
 /// A run's journal, replayed as far as it was read.

@@ -7,9 +7,10 @@ use std::time::Instant;
 use gristmill_backends::state::{Progress as TaskProgress, WorkerView};
 use gristmill_protocol::RunId;
 use gristmill_protocol::output::Output;
-use gristmill_scheduler::RunView;
 use gristmill_scheduler::history::{History, StepHistory, StepState};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::follow::RunView;
 
 /// Characters of the bar of a step that runs.
 const BAR_WIDTH: usize = 16;

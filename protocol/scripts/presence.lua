@@ -1,4 +1,4 @@
--- Says that a worker lives. KEYS[1]: such as `gm:{workers}:`. ARGV: worker, what it says, milliseconds after which a
+-- Says that a worker or a scheduler lives. KEYS[1]: `gm:{workers}:` or `gm:{schedulers}:`. ARGV: its id, what it says, milliseconds after which a
 -- silent one is forgotten. Answers the time.
 local now = now_ms()
 redis.call('ZADD', base .. 'seen', int(now), ARGV[1])

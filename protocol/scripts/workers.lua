@@ -1,4 +1,4 @@
--- The workers that were heard of lately. KEYS[1]: such as `gm:{workers}:`. ARGV: milliseconds.
+-- The workers or schedulers that were heard of lately. KEYS[1]: `gm:{workers}:` or `gm:{schedulers}:`. ARGV: milliseconds.
 -- Answers worker, when it was heard of and what it said, for each.
 local heard = redis.call('ZRANGEBYSCORE', base .. 'seen', int(now_ms() - tonumber(ARGV[1])), '+inf', 'WITHSCORES')
 local found = {}

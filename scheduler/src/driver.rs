@@ -12,14 +12,13 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::broker::Broker;
-use gristmill_backends::state::{Append, Ownership, State, StateError};
+use gristmill_backends::state::{Append, Ownership, SchedulerView, State, StateError};
 use gristmill_protocol::fact::{Fact, RunStatus};
 use gristmill_protocol::limits::{EXPIRE_POLL_MS, SHARD_LEASE_MS, SHARD_RENEW_MS, STORE_CALL_MS};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp};
-use gristmill_scheduler_core::{Effect, Event, PoolSeen, Scheduler, Step, StepView, WaitingOn};
-use tokio::sync::{mpsc, oneshot};
+use gristmill_scheduler_core::{Effect, Event, PoolSeen, Scheduler, Step};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -27,14 +26,13 @@ use crate::calls::{in_time, within};
 use crate::clock::Clock;
 use crate::effects;
 use crate::observe::{Observe, Unobserved};
+use crate::peers::{fair_share, pools_seen};
 use crate::shard::OwnedShard;
 use crate::sweep::Sweep;
 use crate::work::Work;
 
 /// Entries read from one inbox at a time: a turn stays well under a tenth of a second.
 const INBOX_READ_MAX: usize = 1_024;
-/// Questions that may wait for the driver; whoever asks more waits.
-const QUESTIONS_MAX: usize = 64;
 /// Milliseconds between two tries of a store call that failed.
 const RETRY_MS: u64 = 100;
 
@@ -43,7 +41,7 @@ const RETRY_MS: u64 = 100;
 pub struct DriverConfig {
     /// A number that no other scheduler process has: part of the owner token.
     pub instance: u64,
-    /// The shards to own.
+    /// The shards to own, shared with the other schedulers that live.
     pub shards: Vec<Shard>,
     /// Milliseconds for which one read of the inboxes waits.
     pub inbox_wait_ms: u64,
@@ -52,46 +50,10 @@ pub struct DriverConfig {
 }
 
 impl DriverConfig {
-    /// A driver that owns all shards.
+    /// A driver for all shards.
     pub fn all_shards(instance: u64) -> DriverConfig {
         let shards = Shard::all().collect();
         DriverConfig { instance, shards, inbox_wait_ms: 1_000, observer: Arc::new(Unobserved) }
-    }
-}
-
-/// What a run looks like from the driver.
-#[derive(Clone, Debug)]
-pub struct RunView {
-    pub steps: Vec<StepView>,
-}
-
-/// A question to the driver.
-pub(crate) enum Question {
-    View { run: RunId, reply: oneshot::Sender<Option<RunView>> },
-    Explain { run: RunId, reply: oneshot::Sender<Vec<(u32, Vec<WaitingOn>)>> },
-}
-
-/// Asks a driver that runs.
-#[derive(Clone)]
-pub struct DriverHandle {
-    questions: mpsc::Sender<Question>,
-}
-
-impl DriverHandle {
-    /// What a run looks like; nothing when the driver doesn't hold it.
-    pub async fn view(&self, run: RunId) -> Option<RunView> {
-        let (reply, answer) = oneshot::channel();
-        self.questions.send(Question::View { run, reply }).await.ok()?;
-        answer.await.ok().flatten()
-    }
-
-    /// Why the tasks of a run's steps aren't running, by task index; empty when the driver doesn't hold it.
-    pub async fn explain(&self, run: RunId) -> Vec<(u32, Vec<WaitingOn>)> {
-        let (reply, answer) = oneshot::channel();
-        match self.questions.send(Question::Explain { run, reply }).await {
-            Ok(()) => answer.await.unwrap_or_default(),
-            Err(_) => Vec::new(),
-        }
     }
 }
 
@@ -121,6 +83,9 @@ pub(crate) struct Polled {
     /// When the clock answered.
     at: Instant,
     pools: Option<BTreeMap<String, PoolSeen>>,
+    /// How many shards are ours at the most, if the other schedulers were heard of.
+    share: Option<usize>,
+    others: Vec<SchedulerView>,
     renewed: Vec<(Shard, OwnerToken, Result<Ownership, StateError>)>,
 }
 
@@ -136,7 +101,6 @@ pub struct Driver {
     pub(crate) sweep: Sweep,
     pools: BTreeMap<String, PoolSeen>,
     pub(crate) work: Work<Done>,
-    questions: mpsc::Receiver<Question>,
     next_poll: Instant,
     next_renewal: Instant,
     polling: bool,
@@ -147,19 +111,20 @@ pub struct Driver {
     take_overs: u64,
     /// When a reading of the inboxes to their ends last began.
     read_at: ReadAt,
+    /// The schedulers that were heard of last.
+    others: Vec<SchedulerView>,
 }
 
 impl Driver {
-    /// A driver on these seams, and the handle to ask it.
+    /// A driver on these seams.
     pub async fn new(
         state: Arc<dyn State>,
         broker: Arc<dyn Broker>,
         artifacts: Arc<dyn Artifacts>,
         config: DriverConfig,
-    ) -> Result<(Driver, DriverHandle), StateError> {
+    ) -> Result<Driver, StateError> {
         let clock = Clock::new(in_time("ask for the time", state.clock()).await?);
-        let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-        let driver = Driver {
+        Ok(Driver {
             state,
             broker,
             artifacts,
@@ -170,7 +135,6 @@ impl Driver {
             sweep: Sweep::default(),
             pools: BTreeMap::new(),
             work: Work::new(),
-            questions,
             next_poll: Instant::now(),
             next_renewal: Instant::now(),
             polling: false,
@@ -178,8 +142,8 @@ impl Driver {
             no_taking_until: Instant::now(),
             take_overs: 0,
             read_at: ReadAt::default(),
-        };
-        Ok((driver, DriverHandle { questions: sender }))
+            others: Vec::new(),
+        })
     }
 
     /// Drives until dropped. What is in flight then has an unknown outcome, which the next owner finds out.
@@ -197,7 +161,6 @@ impl Driver {
                 biased;
                 () = &mut stop => break,
                 done = self.work.next() => self.finished(done).await,
-                Some(question) = self.questions.recv() => self.answer(question),
                 () = tokio::time::sleep_until(deadline) => {
                     let now = self.clock.now();
                     if self.core.next_deadline().is_some_and(|at| at <= now) {
@@ -215,6 +178,10 @@ impl Driver {
                 // Its lease runs out by itself.
                 debug!(%shard, error = &error as &dyn std::error::Error, "a shard isn't given up");
             }
+        }
+        if let Err(error) = in_time("retire", state.retire(self.config.instance)).await {
+            // It is forgotten when it has been silent for a while.
+            debug!(error = &error as &dyn std::error::Error, "the scheduler isn't retired");
         }
     }
 
@@ -286,21 +253,48 @@ impl Driver {
             Vec::new()
         };
         let (known, patient) = (self.clock.store(), Instant::now() < self.no_taking_until);
-        let owned: BTreeSet<Shard> = self.shards.keys().copied().collect();
+        let ours: BTreeSet<Shard> = self.shards.keys().chain(self.to_take_again.keys()).copied().collect();
+        let me = SchedulerView {
+            instance: self.config.instance,
+            shards: self.shards.len() as u32,
+            demand: self.core.demand(),
+        };
+        let others = std::mem::take(&mut self.others);
+        let shards = self.config.shards.len();
         let poll = async move {
             let ttl = Duration::from_millis(SHARD_LEASE_MS);
             let clock = in_time("ask for the time", state.clock()).await;
             let at = Instant::now();
-            // Whoever owned a shard before the store went back knows what it lost, so it comes first.
-            let waits = patient || clock.as_ref().is_ok_and(|clock| clock.store != known);
-            let tokens = tokens.into_iter().filter(|(shard, _)| !waits || owned.contains(shard));
-            let own = |(shard, token): (Shard, OwnerToken)| {
+            let own = |shard: Shard, token: OwnerToken| {
                 let state = &state;
                 async move { (shard, token, in_time("own a shard", state.own(shard, token, ttl)).await) }
             };
-            let renewed = join_all(tokens.map(own)).await;
-            let pools = in_time("list workers", state.workers()).await.ok().map(|workers| pools_of(&workers));
-            Done::Polled(Polled { clock, at, pools, renewed })
+            let (ours, free): (Vec<_>, Vec<_>) = tokens.into_iter().partition(|(shard, _)| ours.contains(shard));
+            let held = ours.len();
+            let mut renewed = join_all(ours.into_iter().map(|(shard, token)| own(shard, token))).await;
+            let instance = me.instance;
+            let announced = match renew {
+                true => in_time("announce a scheduler", state.announce(me)).await.ok(),
+                false => None,
+            };
+            let share = announced.as_ref().map(|heard| fair_share(shards, heard.len()));
+            // Whoever owned a shard before the store went back knows what it lost, so it comes first.
+            let waits = patient || clock.as_ref().is_ok_and(|clock| clock.store != known);
+            let mut lack = share.filter(|_| !waits).map_or(0, |share| share.saturating_sub(held));
+            // From a place of our own, so that schedulers that start together ask for different ones first.
+            let first = instance as usize % free.len().max(1);
+            for &(shard, token) in free[first..].iter().chain(&free[..first]) {
+                if lack == 0 {
+                    break;
+                }
+                let answer = own(shard, token).await;
+                lack -= usize::from(matches!(answer.2, Ok(Ownership::Owned { .. }) | Err(_)));
+                renewed.push(answer);
+            }
+            let others = announced.unwrap_or(others);
+            let workers = in_time("list workers", state.workers()).await.ok();
+            let pools = workers.map(|workers| pools_seen(&workers, &others, instance));
+            Done::Polled(Polled { clock, at, pools, share, others, renewed })
         };
         self.work.push(poll.boxed());
     }
@@ -585,6 +579,10 @@ impl Driver {
             }
         }
         self.reassert_doubted().await;
+        self.others = polled.others;
+        if let Some(share) = polled.share {
+            self.give_up_beyond(share);
+        }
         if let Some(pools) = polled.pools
             && pools != self.pools
         {
@@ -595,6 +593,29 @@ impl Driver {
             self.begin_expiry();
         }
         self.begin_sweep();
+    }
+
+    /// Gives up what others are to have. Who takes a shard replays it, as if we had died; while the store may have
+    /// gone back nothing is given up, because we know what it lost.
+    fn give_up_beyond(&mut self, share: usize) {
+        let excess = self.shards.len().saturating_sub(share);
+        if excess == 0 || Instant::now() < self.no_taking_until || self.shards.values().any(|owned| owned.doubted) {
+            return;
+        }
+        let given: Vec<(Shard, OwnerToken)> =
+            self.shards.values().rev().take(excess).map(|owned| (owned.shard, owned.token)).collect();
+        for (shard, token) in given {
+            info!(%shard, "the shard is left to another scheduler");
+            self.lose(shard);
+            let state = self.state.clone();
+            let give_up = async move {
+                if let Err(error) = in_time("give a shard up", state.disown(shard, token)).await {
+                    debug!(%shard, error = &error as &dyn std::error::Error, "a shard isn't given up");
+                }
+                Done::Effects
+            };
+            self.work.push(give_up.boxed());
+        }
     }
 
     /// Ends leases that have run out; what ended comes back through the inbox.
@@ -649,31 +670,4 @@ impl Driver {
         warn!(%shard, "the shard is replayed");
         self.take_over(shard, token).await;
     }
-
-    fn answer(&mut self, question: Question) {
-        // Whoever asked may have gone; that is no fault.
-        match question {
-            Question::View { run, reply } => {
-                let view = self.core.holds(run).then(|| RunView { steps: self.core.steps(run) });
-                drop(reply.send(view));
-            }
-            Question::Explain { run, reply } => {
-                let tasks = self.core.plan(run).map_or(0, |plan| plan.steps.len() as u32);
-                drop(reply.send((0..tasks).map(|task| (task, self.core.explain(run, task))).collect()));
-            }
-        }
-    }
-}
-
-/// What the live workers offer, by pool.
-fn pools_of(workers: &[gristmill_backends::state::WorkerView]) -> BTreeMap<String, PoolSeen> {
-    let mut pools: BTreeMap<String, PoolSeen> = BTreeMap::new();
-    for worker in workers.iter().filter(|worker| !worker.draining) {
-        for pool in &worker.pools {
-            let seen = pools.entry(pool.clone()).or_default();
-            seen.workers += 1;
-            seen.slots += worker.slots;
-        }
-    }
-    pools
 }

@@ -9,6 +9,7 @@
 //! reassert.rs  after the store went back: what it lost is written again
 //! calls.rs     no store call lasts for ever
 //! observe.rs   who is told what happens, for traces and metrics
+//! peers.rs     how schedulers share shards and room
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
 //! tail.rs      what was written or read lately, by run
@@ -26,6 +27,7 @@ mod driver;
 mod effects;
 pub mod history;
 pub mod observe;
+mod peers;
 mod reassert;
 mod shard;
 pub mod submit;
@@ -34,4 +36,4 @@ mod tail;
 mod takeover;
 mod work;
 
-pub use driver::{Driver, DriverConfig, DriverHandle, RunView};
+pub use driver::{Driver, DriverConfig};

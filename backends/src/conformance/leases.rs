@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_protocol::limits::LEASE_MS;
+use gristmill_protocol::limits::{LEASE_MS, SHARD_LEASE_MS};
 use gristmill_protocol::message::{Expired, ExpiryCause, InboxEvent, Outcome, ReturnCause};
 use gristmill_protocol::{AttemptRef, WorkerId};
 
@@ -13,7 +13,7 @@ use super::state::{
 use super::{StateFixture, cases, race};
 use crate::state::model::Ageing;
 use crate::state::{
-    Claim, ClaimAnswer, ClaimItem, Claimed, FinishAnswer, HeldLease, LeaseView, Progress, StatusChange,
+    Claim, ClaimAnswer, ClaimItem, Claimed, FinishAnswer, HeldLease, LeaseView, Progress, SchedulerView, StatusChange,
 };
 
 type Fixture = Arc<dyn StateFixture>;
@@ -48,6 +48,8 @@ cases!(StateFixture:
     a_lease_that_was_renewed_is_not_lost,
     a_run_that_ended_has_nothing_to_expire,
     workers_are_listed_with_what_they_do,
+    schedulers_hear_of_each_other,
+    a_silent_scheduler_is_forgotten,
     a_silent_worker_is_not_listed,
 );
 
@@ -509,4 +511,32 @@ async fn a_silent_worker_is_not_listed(fixture: Fixture) {
     bench.pass(Duration::from_millis(LEASE_MS / 2 + 1_000)).await;
     let workers = bench.state.workers().await.expect("readable");
     assert_eq!(workers.iter().map(|view| view.worker).collect::<Vec<_>>(), [W2]);
+}
+
+fn scheduler(instance: u64, shards: u32) -> SchedulerView {
+    SchedulerView { instance, shards, demand: [("default".to_owned(), u64::from(shards))].into() }
+}
+
+async fn schedulers_hear_of_each_other(fixture: Fixture) {
+    let bench = Bench::new(fixture).await;
+    let (first, second) = (scheduler(u64::MAX, 16), scheduler(2, 0));
+    assert_eq!(bench.state.announce(first.clone()).await.expect("answered"), [first.clone()]);
+    assert_eq!(bench.state.announce(second.clone()).await.expect("answered"), [second.clone(), first]);
+    let changed = scheduler(u64::MAX, 8);
+    assert_eq!(bench.state.announce(changed.clone()).await.expect("answered"), [second, changed.clone()]);
+    bench.state.retire(2).await.expect("answered");
+    bench.state.retire(2).await.expect("answered");
+    assert_eq!(bench.state.announce(changed.clone()).await.expect("answered"), [changed]);
+}
+
+async fn a_silent_scheduler_is_forgotten(fixture: Fixture) {
+    let bench = Bench::new(fixture).await;
+    bench.state.announce(scheduler(1, 16)).await.expect("answered");
+    if !bench.pass(Duration::from_millis(SHARD_LEASE_MS / 2)).await {
+        return;
+    }
+    bench.state.announce(scheduler(2, 0)).await.expect("answered");
+    bench.pass(Duration::from_millis(SHARD_LEASE_MS / 2 + 500)).await;
+    let heard = bench.state.announce(scheduler(3, 0)).await.expect("answered");
+    assert_eq!(heard.iter().map(|view| view.instance).collect::<Vec<_>>(), [2, 3]);
 }

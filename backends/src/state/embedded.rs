@@ -35,7 +35,7 @@ use self::home::{HomeLock, connect, database_path, failed};
 use super::model::{Ageing, KeyUse, RunState, StoreModel, keys_remembered_from, submitted_before};
 use super::{
     Append, Claim, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView, NewRun, Ownership,
-    Renewal, Renewed, RunRecord, State, StateError, StatusChange, StoreClock, StoreId, WorkerView,
+    Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StatusChange, StoreClock, StoreId, WorkerView,
 };
 
 /// How long a process waits before it looks for events that others posted.
@@ -628,6 +628,14 @@ impl State for EmbeddedState {
 
     async fn leave(&self, worker: WorkerId) -> Result<(), StateError> {
         self.inner.model("forget a worker", |model, _| model.leave(worker))
+    }
+
+    async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
+        self.inner.model("announce a scheduler", |model, now| model.announce(scheduler, now))
+    }
+
+    async fn retire(&self, instance: u64) -> Result<(), StateError> {
+        self.inner.model("forget a scheduler", |model, _| model.retire(instance))
     }
 
     async fn get(&self, key: &str) -> Result<Option<Document>, StateError> {

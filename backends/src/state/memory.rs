@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::model::{Ageing, KeyUse, StoreModel, keys_remembered_from, submitted_before};
 use super::{
     Append, Claim, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView, NewRun, Ownership,
-    Renewal, Renewed, RunRecord, State, StateError, StoreClock, StoreId, WorkerView,
+    Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StoreClock, StoreId, WorkerView,
 };
 
 /// A store as a value. Each verb of [`State`] is a method here, with the time as an argument.
@@ -215,6 +215,16 @@ impl MemoryStore {
     /// See [`State::leave`].
     pub fn leave(&mut self, worker: WorkerId) {
         self.model.leave(worker);
+    }
+
+    /// See [`State::announce`].
+    pub fn announce(&mut self, scheduler: SchedulerView, now: Timestamp) -> Vec<SchedulerView> {
+        self.model.announce(scheduler, now)
+    }
+
+    /// See [`State::retire`].
+    pub fn retire(&mut self, instance: u64) {
+        self.model.retire(instance);
     }
 
     /// See [`State::get`].
@@ -451,6 +461,15 @@ impl State for SharedMemory {
 
     async fn leave(&self, worker: WorkerId) -> Result<(), StateError> {
         self.change(|store, _| store.leave(worker));
+        Ok(())
+    }
+
+    async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
+        Ok(self.change(|store, now| store.announce(scheduler, now)))
+    }
+
+    async fn retire(&self, instance: u64) -> Result<(), StateError> {
+        self.change(|store, _| store.retire(instance));
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub mod model;
 #[cfg(feature = "redis")]
 pub mod redis;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -108,6 +109,14 @@ pub trait State: Send + Sync {
     async fn workers(&self) -> Result<Vec<WorkerView>, StateError>;
     /// Forgets a worker that has shut down in order.
     async fn leave(&self, worker: WorkerId) -> Result<(), StateError>;
+
+    // Schedulers that share the shards.
+
+    /// Says that a scheduler lives and what it has; learns of all that were heard of within the length of a shard's
+    /// lease, itself included, by instance.
+    async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError>;
+    /// Forgets a scheduler that has shut down in order.
+    async fn retire(&self, instance: u64) -> Result<(), StateError>;
 
     // Documents: small, versioned, changed by compare-and-set.
 
@@ -352,6 +361,16 @@ pub struct WorkerView {
     pub draining: bool,
     pub seen: Timestamp,
     pub held: Vec<(AttemptRef, Option<Progress>)>,
+}
+
+/// A scheduler that was heard of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerView {
+    pub instance: u64,
+    /// How many shards it owns.
+    pub shards: u32,
+    /// By pool, how many tasks of its runs are ready or out there.
+    pub demand: BTreeMap<String, u64>,
 }
 
 /// A small document.

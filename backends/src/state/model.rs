@@ -9,6 +9,7 @@
 //! All maps are ordered, so that nothing that comes out depends on the order of a hash.
 
 mod leases;
+mod schedulers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -21,7 +22,7 @@ use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, TaskKey, Timestamp, WorkerId};
 
 use self::leases::LeaseRecord;
-use super::{Append, AppendEntry, Created, Ownership, StateError, StatusChange, WorkerView};
+use super::{Append, AppendEntry, Created, Ownership, SchedulerView, StateError, StatusChange, WorkerView};
 
 /// What ends a lease whose worker isn't heard of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,8 @@ pub struct StoreModel {
     ageing: Ageing,
     shards: BTreeMap<Shard, ShardModel>,
     workers: BTreeMap<WorkerId, WorkerView>,
+    /// When each scheduler was heard of, and what it said.
+    schedulers: BTreeMap<u64, (Timestamp, SchedulerView)>,
     /// When workers that went silent were last forgotten.
     pruned: Timestamp,
 }
@@ -131,7 +134,13 @@ pub fn submitted_before(
 impl StoreModel {
     /// A store in which nothing has happened yet.
     pub fn new(ageing: Ageing) -> StoreModel {
-        StoreModel { ageing, shards: BTreeMap::new(), workers: BTreeMap::new(), pruned: Timestamp(0) }
+        StoreModel {
+            ageing,
+            shards: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            schedulers: BTreeMap::new(),
+            pruned: Timestamp(0),
+        }
     }
 
     fn shard(&self, shard: Shard) -> Option<&ShardModel> {

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gristmill_protocol::limits::{
-    ACTIVE_RUNS_MAX, FINISH_REPORTS_MAX, INBOX_MAX, LEASE_MS, RUN_RECORD_DAYS, RUN_TASKS_MAX,
+    ACTIVE_RUNS_MAX, FINISH_REPORTS_MAX, INBOX_MAX, LEASE_MS, RUN_RECORD_DAYS, RUN_TASKS_MAX, SHARD_LEASE_MS,
 };
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, Timestamp, WorkerId, wire};
@@ -38,7 +38,7 @@ use self::link::{Address, Ask, Links};
 use self::scripts::{Call, Script};
 use super::{
     Append, Claim, ClaimAnswer, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView, NewRun,
-    Ownership, Renewal, Renewed, RunRecord, State, StateError, StoreClock, WorkerView,
+    Ownership, Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StoreClock, WorkerView,
 };
 
 /// Milliseconds for which ended runs and idempotency keys are kept.
@@ -548,6 +548,31 @@ impl State for RedisState {
     async fn leave(&self, worker: WorkerId) -> Result<(), StateError> {
         let call = Call::new(&scripts::LEAVE, self.tag("workers")).arg(worker.to_string());
         self.script("forget a worker", call).await.map(|_| ())
+    }
+
+    async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
+        let verb = "announce a scheduler";
+        let read = Read(verb);
+        let base = self.tag("schedulers");
+        // As a number of fixed length, so that the order of texts is that of the numbers.
+        let name = format!("{:016x}", scheduler.instance);
+        let say = Call::new(&scripts::PRESENCE, base.clone()).arg(name).arg(wire::encode(&scheduler));
+        let hear = Call::new(&scripts::WORKERS, base).number(SHARD_LEASE_MS);
+        let asks = vec![Ask::Script(say.number(SHARD_LEASE_MS)), Ask::Script(hear)];
+        let (mut answers, _) = self.links.ask_all(verb, asks).await?;
+        let mut views: Vec<SchedulerView> = Vec::new();
+        for found in read.list(answers.pop().unwrap_or_default())? {
+            let [_, _, body] = read.tuple(found)?;
+            let body = read.bytes(body)?;
+            views.push(wire::decode("a scheduler's presence", &body).map_err(|error| read.damaged(error))?);
+        }
+        views.sort_by_key(|view| view.instance);
+        Ok(views)
+    }
+
+    async fn retire(&self, instance: u64) -> Result<(), StateError> {
+        let call = Call::new(&scripts::LEAVE, self.tag("schedulers")).arg(format!("{instance:016x}"));
+        self.script("forget a scheduler", call).await.map(|_| ())
     }
 
     async fn get(&self, key: &str) -> Result<Option<Document>, StateError> {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::pool::Pool;
 use crate::dispatch::placed_lanes;
 use crate::group::Kind;
+use crate::pool::Pool;
 use crate::run::{Run, TaskState};
 use crate::scheduler::Scheduler;
 

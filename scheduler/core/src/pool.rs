@@ -16,6 +16,8 @@ pub struct PoolSeen {
     pub workers: u32,
     /// Their slots together.
     pub slots: u32,
+    /// Tasks that are ready or out there of the runs of other schedulers, when that was last heard.
+    pub elsewhere: u64,
 }
 
 /// The place of a lane in the order of its pool.
@@ -55,11 +57,22 @@ impl Pool {
     /// How many more attempts may go out, of tasks expected to take `estimate_us` each.
     ///
     /// What is out beyond the slots is a tenth of a second of work, so a priority acts at the next free slot
-    /// and small tasks still keep every slot busy.
+    /// and small tasks still keep every slot busy. Schedulers divide the room by what each has ready or out, which
+    /// is exact within one and a second late between them; each may always have one attempt out.
     pub(crate) fn room(&self, estimate_us: Option<u64>) -> u32 {
-        let free = (u64::from(self.seen.slots) * SLOT).saturating_sub(self.out_share) / share(estimate_us);
-        let most = (WINDOW_MAX as u64).saturating_sub(u64::from(self.out));
-        free.min(most) as u32
+        if self.seen.slots == 0 {
+            return 0;
+        }
+        let here = self.demand().max(1);
+        let part = |whole: u64| (u128::from(whole) * u128::from(here) / u128::from(here + self.seen.elsewhere)) as u64;
+        let free = part(u64::from(self.seen.slots) * SLOT).saturating_sub(self.out_share) / share(estimate_us);
+        let most = part(WINDOW_MAX as u64).saturating_sub(u64::from(self.out));
+        (free.min(most) as u32).max(u32::from(self.out == 0))
+    }
+
+    /// Tasks that are ready or out.
+    pub(crate) fn demand(&self) -> u64 {
+        self.ready + u64::from(self.out)
     }
 
     /// Attempts of tasks expected to take `estimate_us` each have gone out.
@@ -88,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_room_holds_a_tenth_of_a_second_beyond_the_slots() {
-        let pool = Pool { seen: PoolSeen { workers: 2, slots: 4 }, ..Pool::default() };
+        let pool = Pool { seen: PoolSeen { workers: 2, slots: 4, elsewhere: 0 }, ..Pool::default() };
         assert_eq!(pool.room(None), 8);
         assert_eq!(pool.room(Some(10_000)), 4 + 40);
         assert_eq!(pool.room(Some(60_000_000)), 4);
@@ -98,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_out_counts_by_its_work() {
-        let mut pool = Pool { seen: PoolSeen { workers: 1, slots: 2 }, ..Pool::default() };
+        let mut pool = Pool { seen: PoolSeen { workers: 1, slots: 2, elsewhere: 0 }, ..Pool::default() };
         pool.take(Some(20), 4_000);
         assert_eq!(pool.room(None), 2, "four thousand tasks of 20 µs leave room for others");
         assert_eq!(pool.room(Some(20)), 96);
@@ -108,6 +121,17 @@ mod tests {
             pool.give_back(Some(20));
         }
         assert_eq!(pool.room(None), 2);
+    }
+
+    #[test]
+    fn schedulers_divide_the_room_by_their_demand() {
+        let seen = PoolSeen { workers: 2, slots: 4, elsewhere: 300 };
+        let mut pool = Pool { seen, ready: 100, ..Pool::default() };
+        assert_eq!(pool.room(None), 2);
+        pool.seen.elsewhere = 1_000_000;
+        assert_eq!(pool.room(None), 1, "one may always be out");
+        pool.take(None, 1);
+        assert_eq!(pool.room(None), 0);
     }
 
     #[test]

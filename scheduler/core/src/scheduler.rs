@@ -109,6 +109,12 @@ impl Scheduler {
         Ok(())
     }
 
+    /// By pool, how many tasks are ready or out; pools without any are left out.
+    pub fn demand(&self) -> BTreeMap<String, u64> {
+        let pools = self.shared.pools.iter().map(|(name, pool)| (name.clone(), pool.demand()));
+        pools.filter(|(_, demand)| *demand > 0).collect()
+    }
+
     /// Drops a run and gives its window and limits back exactly.
     pub fn forget(&mut self, run: RunId) {
         if let Some(state) = self.runs.remove(&run) {

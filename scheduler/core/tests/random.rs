@@ -297,7 +297,7 @@ impl World {
 }
 
 fn pools(slots: u32, workers: u32) -> Event {
-    let seen = PoolSeen { workers, slots };
+    let seen = PoolSeen { workers, slots, elsewhere: 0 };
     Event::PoolsSeen([("default".to_owned(), seen), ("big".to_owned(), seen)].into())
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gristmill_backends::state::{
     Append, AppendEntry, Claim, ClaimAnswer, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView,
-    NewRun, Ownership, Renewal, Renewed, RunRecord, State, StateError, StoreClock, WorkerView,
+    NewRun, Ownership, Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StoreClock, WorkerView,
 };
 use gristmill_protocol::fact::JournalBody;
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
@@ -316,6 +316,18 @@ impl State for SimState {
             Ok(())
         };
         self.call("leave", leave).await
+    }
+
+    async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
+        self.call("announce", move |at| Ok(at.inner.store.announce(scheduler, at.now))).await
+    }
+
+    async fn retire(&self, instance: u64) -> Result<(), StateError> {
+        let retire = move |at: Effect<'_>| {
+            at.inner.store.retire(instance);
+            Ok(())
+        };
+        self.call("retire", retire).await
     }
 
     async fn get(&self, key: &str) -> Result<Option<Document>, StateError> {

@@ -205,7 +205,7 @@ async fn keep_scheduler(world: Arc<World>) {
             loop {
                 let driver = Driver::new(state.clone(), broker.clone(), inner.artifacts.clone(), config.clone());
                 match tokio::time::timeout(Duration::from_secs(2), driver).await {
-                    Ok(Ok((driver, _handle))) => driver.run().await,
+                    Ok(Ok(driver)) => driver.run().await,
                     Ok(Err(_)) | Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
                 }
             }

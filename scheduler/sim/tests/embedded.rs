@@ -64,8 +64,7 @@ async fn a_fan_out_and_its_join_run_to_the_end() {
     let config = WorkerConfig { worker: WorkerId(1), pools: vec!["default".to_owned()], slots: 2 };
     let (worker, heartbeat) = Worker::new(config, state.clone(), broker.clone(), Arc::new(Noop), drained, || 0);
     heartbeat.beat().await;
-    let (driver, _handle) =
-        Driver::new(state.clone(), broker, artifacts, DriverConfig::all_shards(7)).await.expect("a driver");
+    let driver = Driver::new(state.clone(), broker, artifacts, DriverConfig::all_shards(7)).await.expect("a driver");
     tokio::spawn(heartbeat.run());
     tokio::spawn(worker.run());
     tokio::spawn(driver.run());

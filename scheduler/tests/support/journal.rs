@@ -40,7 +40,7 @@ impl Recorder {
         core.replay(run, &created).expect("the plan can be run");
         let mut recorder =
             Recorder { run, now, facts: vec![created], core, out: BTreeMap::new(), taken_back: Vec::new() };
-        let seen = PoolSeen { workers: 2, slots: 4 };
+        let seen = PoolSeen { workers: 2, slots: 4, elsewhere: 0 };
         recorder.turn(Event::PoolsSeen(BTreeMap::from([("default".to_owned(), seen)])));
         recorder.turn(Event::Activated { run });
         recorder

@@ -1,0 +1,67 @@
+//! How schedulers share shards and room: each says every second what it has, and takes its part of the rest.
+
+use std::collections::BTreeMap;
+
+use gristmill_backends::state::{SchedulerView, WorkerView};
+use gristmill_scheduler_core::PoolSeen;
+
+/// How many of `shards` one of `schedulers` owns at the most. Together they own all of them.
+pub(crate) fn fair_share(shards: usize, schedulers: usize) -> usize {
+    shards.div_ceil(schedulers.max(1))
+}
+
+/// What the live workers offer and the other schedulers ask for, by pool.
+pub(crate) fn pools_seen(
+    workers: &[WorkerView],
+    schedulers: &[SchedulerView],
+    instance: u64,
+) -> BTreeMap<String, PoolSeen> {
+    let mut pools: BTreeMap<String, PoolSeen> = BTreeMap::new();
+    for worker in workers.iter().filter(|worker| !worker.draining) {
+        for pool in &worker.pools {
+            let seen = pools.entry(pool.clone()).or_default();
+            seen.workers += 1;
+            seen.slots += worker.slots;
+        }
+    }
+    for other in schedulers.iter().filter(|view| view.instance != instance) {
+        for (pool, demand) in &other.demand {
+            pools.entry(pool.clone()).or_default().elsewhere += demand;
+        }
+    }
+    pools
+}
+
+#[cfg(test)]
+mod tests {
+    use gristmill_protocol::{Timestamp, WorkerId};
+
+    use super::*;
+
+    #[test]
+    fn the_shares_cover_all_shards_and_differ_little() {
+        for schedulers in 1..=20 {
+            let share = fair_share(16, schedulers);
+            assert!(share * schedulers >= 16 && share * schedulers < 16 + schedulers);
+        }
+        assert_eq!(fair_share(16, 0), 16, "before anything is heard");
+    }
+
+    #[test]
+    fn what_the_others_ask_for_counts_and_ones_own_does_not() {
+        let pools = vec!["default".to_owned()];
+        let worker = WorkerView {
+            worker: WorkerId(1),
+            pools: pools.clone(),
+            slots: 3,
+            draining: false,
+            seen: Timestamp(1),
+            held: Vec::new(),
+        };
+        let leaving = WorkerView { worker: WorkerId(2), draining: true, ..worker.clone() };
+        let scheduler =
+            |instance, demand| SchedulerView { instance, shards: 8, demand: [("default".to_owned(), demand)].into() };
+        let seen = pools_seen(&[worker, leaving], &[scheduler(1, 5), scheduler(2, 7)], 1);
+        assert_eq!(seen["default"], PoolSeen { workers: 1, slots: 3, elsewhere: 7 });
+    }
+}
