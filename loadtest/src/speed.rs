@@ -21,6 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs whose first task's start is timed.
 const STARTS: usize = 100;
 
+/// Worker starts that are timed.
+const FIRST_TASKS: usize = 5;
+
 #[derive(Clone, Debug, clap::Args)]
 pub struct SpeedArgs {
     #[arg(long, default_value_t = 1)]
@@ -68,6 +71,10 @@ pub async fn speed(program: &Program, args: &SpeedArgs) -> anyhow::Result<Value>
         let first = spans(&state, run).await?.first().map_or(began, |span| span.started_us);
         starts.push(first.saturating_sub(began) as f64 / 1e3);
     }
+    let mut first_tasks = Vec::new();
+    for round in 0..FIRST_TASKS {
+        first_tasks.push(first_task_ms(program, &state, &mut processes[args.schedulers..], round).await?);
+    }
     let tasks = f64::from(args.tasks) + 2.0;
     let throughput = tasks / large_seconds;
     let cpu_us: BTreeMap<String, f64> =
@@ -90,12 +97,15 @@ pub async fn speed(program: &Program, args: &SpeedArgs) -> anyhow::Result<Value>
         "hop_p50_to_raw": hop_p50 / raw["alone_ms_p50"].as_f64().unwrap_or(f64::NAN),
         "submit_to_start_ms_p50": at(&mut starts.clone(), 0.5),
         "submit_to_start_ms_p99": at(&mut starts.clone(), 0.99),
+        "worker_start_to_first_task_ms_p50": at(&mut first_tasks.clone(), 0.5),
+        "worker_start_to_first_task_ms_max": at(&mut first_tasks, 1.0),
         "cpu_us_per_task": cpu_us,
         "idle_resident_kib": idle,
         "goals": {
             "tasks_per_second_to_raw": "at least 2",
             "hop_p50_to_raw": "at most 1.5",
             "fan_out_of_1000_and_join_ms_p50": "under 60",
+            "worker_start_to_first_task_ms_p50": "under 300",
             "idle_resident_kib": "under 40960 each",
         },
     }))
@@ -165,6 +175,29 @@ async fn timed(state: &dyn State, plan: Plan, key: &str) -> anyhow::Result<(RunI
     let run = submit_once(state, plan, &key).await?;
     wait_for_end(state, run, PATIENCE).await?;
     Ok((run, began.elapsed().as_secs_f64()))
+}
+
+/// From the start of a worker, where there is none and a task waits, to the start of the task.
+async fn first_task_ms(
+    program: &Program,
+    state: &dyn State,
+    workers: &mut [Process],
+    round: usize,
+) -> anyhow::Result<f64> {
+    for worker in workers.iter_mut() {
+        worker.signal("TERM").await?;
+        worker.wait().await?;
+    }
+    let run = submit_once(state, chain(1)?, &format!("first-task-{round}-{}", wall_clock_us())).await?;
+    // The scheduler has heard of the run and found no worker for it.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let began = wall_clock_us();
+    for worker in workers.iter_mut() {
+        program.restart(worker).await?;
+    }
+    wait_for_end(state, run, PATIENCE).await?;
+    let first = spans(state, run).await?.first().map_or(began, |span| span.started_us);
+    Ok(first.saturating_sub(began) as f64 / 1e3)
 }
 
 async fn spans(state: &dyn State, run: RunId) -> anyhow::Result<Vec<Span>> {

@@ -33,6 +33,9 @@ use crate::work::Work;
 
 /// Entries read from one inbox at a time: a turn stays well under a tenth of a second.
 const INBOX_READ_MAX: usize = 1_024;
+/// Milliseconds between two looks at the workers while something is ready in a pool that has none: a worker that starts
+/// has its first task soon, and ten small calls a second are nothing to a store.
+const STARVING_POLL_MS: u64 = 100;
 /// Milliseconds between two tries of a store call that failed.
 const RETRY_MS: u64 = 100;
 
@@ -103,6 +106,7 @@ pub struct Driver {
     pub(crate) work: Work<Done>,
     next_poll: Instant,
     next_renewal: Instant,
+    next_expiry: Instant,
     polling: bool,
     /// Shards that are ours in the store and can't be read just now.
     to_take_again: BTreeMap<Shard, OwnerToken>,
@@ -137,6 +141,7 @@ impl Driver {
             work: Work::new(),
             next_poll: Instant::now(),
             next_renewal: Instant::now(),
+            next_expiry: Instant::now(),
             polling: false,
             to_take_again: BTreeMap::new(),
             no_taking_until: Instant::now(),
@@ -535,7 +540,8 @@ impl Driver {
     async fn polled(&mut self, polled: Polled) {
         self.config.observer.owns(self.shards.len(), self.core.held_runs().count());
         self.polling = false;
-        self.next_poll = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
+        let pause = if self.core.lacks_workers() { STARVING_POLL_MS } else { EXPIRE_POLL_MS };
+        self.next_poll = Instant::now() + Duration::from_millis(pause);
         match polled.clock {
             Ok(clock) => {
                 if self.clock.look(clock, polled.at) {
@@ -589,10 +595,13 @@ impl Driver {
             self.pools = pools.clone();
             self.turn([Event::PoolsSeen(pools)]);
         }
-        if self.clock.is_trusted() {
-            self.begin_expiry();
+        if Instant::now() >= self.next_expiry {
+            self.next_expiry = Instant::now() + Duration::from_millis(EXPIRE_POLL_MS);
+            if self.clock.is_trusted() {
+                self.begin_expiry();
+            }
+            self.begin_sweep();
         }
-        self.begin_sweep();
     }
 
     /// Gives up what others are to have. Who takes a shard replays it, as if we had died; while the store may have

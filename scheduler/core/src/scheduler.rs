@@ -115,6 +115,11 @@ impl Scheduler {
         pools.filter(|(_, demand)| *demand > 0).collect()
     }
 
+    /// Whether something is ready in a pool that has no workers.
+    pub fn lacks_workers(&self) -> bool {
+        self.shared.pools.iter().any(|(_, pool)| pool.ready > 0 && pool.seen.slots == 0)
+    }
+
     /// Drops a run and gives its window and limits back exactly.
     pub fn forget(&mut self, run: RunId) {
         if let Some(state) = self.runs.remove(&run) {

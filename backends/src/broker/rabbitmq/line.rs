@@ -18,6 +18,9 @@ use crate::broker::BrokerError;
 /// Seconds between heartbeats. A peer that is gone is noticed after two, under which nothing else that waits for
 /// the broker has given up.
 const HEARTBEAT_SECONDS: u16 = 10;
+/// Bytes of a frame at the most. A connection keeps room for 32 of them both ways from its start, which at the broker's
+/// own 128 KiB would be 16 MB for the two connections of an idle worker.
+const FRAME_BYTES_MAX: u32 = 32 * 1_024;
 /// How long one attempt to connect may take. Longer than a name look-up and a TLS handshake over a far line.
 const ATTEMPT: Duration = Duration::from_secs(5);
 /// Deliveries of a message to a quorum queue's consumers. Giving back isn't failing here, so there should be no limit;
@@ -40,6 +43,7 @@ impl Line {
         let address = |why: String| BrokerError::Address { why };
         let mut uri: AMQPUri = url.parse().map_err(address)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        uri.query.frame_max.get_or_insert(FRAME_BYTES_MAX);
         uri.query.connection_timeout.get_or_insert(ATTEMPT.as_millis() as u64);
         if uri.scheme == AMQPScheme::AMQPS {
             // Refused when there is one already, which is as good.
