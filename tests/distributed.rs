@@ -90,6 +90,37 @@ fn submissions_are_idempotent_and_cancels_reach_running_work() {
     drop((scheduler, worker));
 }
 
+/// A task that outlasts the broker's patience with consumers, its connections and its process runs once.
+#[test]
+fn a_long_task_outlasts_the_broker() {
+    let servers = Servers::start();
+    let place = Place::new();
+    place.write("long.yaml", "name: long\nsteps:\n  a: { noop: { tasks: 1, ms: 12000 } }\n");
+    // Instead of half an hour, and looked at every second instead of every minute.
+    servers.rabbitmqctl(&["eval", "application:set_env(rabbit, consumer_timeout, 3000)."]);
+    servers.rabbitmqctl(&["eval", "application:set_env(rabbit, channel_tick_interval, 1000)."]);
+    let processes = [servers.spawn(&place, &["scheduler"]), servers.spawn(&place, &["worker", "--slots", "1"])];
+    servers.wait_for_workers(&place, 1);
+    let run = servers.json(&place, &["submit", "long.yaml", "--json"])["run"].as_str().expect("a run").to_owned();
+    let trace = |run: &str| servers.json(&place, &["trace", run, "--json"]);
+    wait_for("running work", || {
+        servers.gristmill(&place, &["explain", &run]).stdout.contains("is at work on").then_some(())
+    });
+    servers.rabbitmqctl(&["close_all_connections", "test"]);
+    servers.restart("rabbitmq");
+    assert_eq!(servers.json(&place, &["wait", &run, "--json"])["status"], "succeeded");
+    let spans = trace(&run);
+    let attempts: Vec<&Value> = spans
+        .as_array()
+        .expect("spans")
+        .iter()
+        .map(|span| &span["attributes"]["attempt"])
+        .filter(|attempt| attempt.is_number())
+        .collect();
+    assert!(attempts.iter().all(|attempt| **attempt == 1), "nothing was tried twice: {spans}");
+    drop(processes);
+}
+
 /// SIGTERM: a worker takes nothing more, finishes what runs and ends; a scheduler gives its shards up.
 #[test]
 fn processes_that_are_asked_to_end_leave_nothing_undone() {

@@ -22,6 +22,9 @@ const QUIET_MAX: Duration = Duration::from_secs(180);
 /// A submission is repeated until its run has been safe for so long: a store may forget 2 s.
 const SAFE_AFTER: Duration = Duration::from_secs(5);
 
+/// What a store that writes its file every second may lose is up to 2 s; the kill takes some of it.
+const ROLLED_BACK: Duration = Duration::from_millis(1_500);
+
 /// How much of it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ChaosArgs {
@@ -52,18 +55,21 @@ enum Fault {
     StopScheduler,
     KillRabbitMq,
     KillRedis,
+    /// Its process is killed and its file loses the last second and a half, as with a machine that fails.
+    RollBackRedis,
     CutRabbitMq,
     CutRedis,
     MemoryAlarm,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::KillWorker,
     Fault::KillScheduler,
     Fault::StopWorker,
     Fault::StopScheduler,
     Fault::KillRabbitMq,
     Fault::KillRedis,
+    Fault::RollBackRedis,
     Fault::CutRabbitMq,
     Fault::CutRedis,
     Fault::MemoryAlarm,
@@ -88,6 +94,8 @@ struct Chaos<'a> {
     /// Faults that haven't been made in this round.
     to_come: Vec<Fault>,
     counts: BTreeMap<Fault, u64>,
+    /// What the store's file lost in all.
+    bytes_rolled_back: u64,
 }
 
 /// Runs the scenario; the counts say what was found, `passed` whether all of it is as it must be.
@@ -101,6 +109,7 @@ pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value>
         dice: Dice::new(args.seed),
         to_come: Vec::new(),
         counts: BTreeMap::new(),
+        bytes_rolled_back: 0,
     };
     for at in 0..args.schedulers {
         chaos.schedulers.push(program.start(&format!("scheduler-{at}"), &["scheduler"])?);
@@ -121,6 +130,7 @@ pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value>
         "faults".into(),
         json!(chaos.counts.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect::<BTreeMap<_, _>>()),
     );
+    found.insert("bytes_the_store_lost".into(), json!(chaos.bytes_rolled_back));
     found.insert("seconds".into(), json!(began.elapsed().as_secs_f64()));
     found.insert("seconds_of_quiet_until_all_had_ended".into(), json!(quiet_seconds));
     found.insert("runs_not_ended".into(), json!(runs.len() - ended));
@@ -216,6 +226,20 @@ impl Chaos<'_> {
             }
             Fault::KillRedis => {
                 servers.kill(Server::Redis).await?;
+                servers.start_one(Server::Redis).await?;
+            }
+            Fault::RollBackRedis => {
+                let before = servers.redis_journal()?;
+                tokio::time::sleep(ROLLED_BACK).await;
+                servers.kill(Server::Redis).await?;
+                let after = servers.redis_journal()?;
+                // When it was written anew in between, it begins after that time, and nothing can be cut off.
+                if before.0 == after.0 {
+                    let file = std::fs::OpenOptions::new().write(true).open(&after.0);
+                    let file = file.with_context(|| format!("failed to open `{}`", after.0.display()))?;
+                    file.set_len(before.1).context("failed to cut the store's file")?;
+                    self.bytes_rolled_back += after.1 - before.1;
+                }
                 servers.start_one(Server::Redis).await?;
             }
             Fault::CutRabbitMq => servers.rabbitmqctl(&["close_all_connections", "chaos"]).await?,

@@ -75,6 +75,25 @@ impl Servers {
         self.call(&all).await
     }
 
+    /// The file that Redis appends to, and how long it is.
+    pub fn redis_journal(&self) -> anyhow::Result<(PathBuf, u64)> {
+        let folder = self.folder.join("redis/appendonlydir");
+        let files = std::fs::read_dir(&folder).with_context(|| format!("failed to read `{}`", folder.display()))?;
+        let mut journals: Vec<PathBuf> = Vec::new();
+        for file in files {
+            let path = file.context("failed to list the store's files")?.path();
+            if path.extension().is_some_and(|extension| extension == "aof") && path.to_string_lossy().contains(".incr.")
+            {
+                journals.push(path);
+            }
+        }
+        // While it is written anew there are two; the longer name or the later in order is the one in use.
+        journals.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
+        let last = journals.pop().with_context(|| format!("`{}` has no journal of Redis", folder.display()))?;
+        let length = std::fs::metadata(&last).with_context(|| format!("failed to look at `{}`", last.display()))?.len();
+        Ok((last, length))
+    }
+
     async fn call(&self, arguments: &[&str]) -> anyhow::Result<()> {
         let output = Command::new(&self.script)
             .args(arguments)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use gristmill_backends::state::State;
 use gristmill_protocol::fact::{Cause, Fact};
+use gristmill_protocol::message::InboxEvent;
 use serde_json::{Value, json};
 
 use crate::check;
@@ -84,6 +85,19 @@ pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<
         broker_seconds.push(began.elapsed().as_secs_f64());
         eprintln!("a waiting run ended {:.2} s after the broker was back", broker_seconds[broker_seconds.len() - 1]);
     }
+    let mut cancel_seconds = Vec::new();
+    for round in 0..args.rounds {
+        // Two of four tasks run, in the two slots that there are, the others wait.
+        let text = "name: long\nsteps:\n  a: { noop: { tasks: 4, ms: 60000 } }\n";
+        let run = submit_once(&state, plan(text)?, &format!("cancel-{round}-{}", wall_clock_us())).await?;
+        wait_for_held(&state, 2).await?;
+        let began = Instant::now();
+        state.post(run.shard(), InboxEvent::Cancel { run, by: "loadtest".to_owned() }).await?;
+        wait_for_end(&state, run, PATIENCE).await?;
+        wait_for_none_held(&state).await?;
+        cancel_seconds.push(began.elapsed().as_secs_f64());
+        eprintln!("a cancelled run had ended and its workers had let go after {:.2} s", cancel_seconds[round]);
+    }
     // Fairness: a small run behind a large one.
     let large = submit_once(&state, fan_out(100_000)?, &format!("large-{}", wall_clock_us())).await?;
     // Its tasks are too short to be seen in a heartbeat; its journal grows.
@@ -108,21 +122,27 @@ pub async fn recovery(program: &Program, args: &RecoveryArgs) -> anyhow::Result<
         "killed_scheduler_to_end_of_new_runs_seconds_max": longest(&scheduler_seconds),
         "killed_scheduler_rounds": scheduler_seconds.len(),
         "broker_back_to_end_of_a_waiting_run_seconds_max": longest(&broker_seconds),
+        "cancel_to_workers_free_seconds_max": longest(&cancel_seconds),
         "run_of_3_behind_100000_seconds": fairness,
         "large_run_was_still_open": large_was_open,
-        "goals": { "worker": "under 10", "scheduler": "within 6", "broker": "within 3", "fairness": "within 1" },
+        "goals": { "worker": "under 10", "scheduler": "within 6", "broker": "within 3", "cancel": "within 2", "fairness": "within 1" },
     }))
 }
 
 /// Waits until so many attempts are held by workers.
 async fn wait_for_held(state: &dyn State, count: usize) -> anyhow::Result<()> {
+    wait_until_held(state, |held| held >= count).await
+}
+
+async fn wait_for_none_held(state: &dyn State) -> anyhow::Result<()> {
+    wait_until_held(state, |held| held == 0).await
+}
+
+async fn wait_until_held(state: &dyn State, enough: impl Fn(usize) -> bool) -> anyhow::Result<()> {
     let end = Instant::now() + PATIENCE;
-    loop {
-        let held: usize = state.workers().await?.iter().map(|worker| worker.held.len()).sum();
-        if held >= count {
-            return Ok(());
-        }
-        anyhow::ensure!(Instant::now() < end, "the workers took nothing");
+    while !enough(state.workers().await?.iter().map(|worker| worker.held.len()).sum()) {
+        anyhow::ensure!(Instant::now() < end, "the workers don't hold what they should");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    Ok(())
 }

@@ -1,16 +1,22 @@
 //! Chaos, short: everything that can be killed is killed at least once in a minute, and nothing is lost.
 //!
-//! `GRISTMILL_CHAOS_TASKS` and `GRISTMILL_CHAOS_FAULTS` make it longer.
+//! The long one runs by name: `cargo nextest run --release --workspace --run-ignored only long_chaos`.
 
 use std::path::Path;
 use std::process::Command;
 
-fn number(name: &str, default: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| default.to_owned())
+#[test]
+fn nothing_is_lost_when_everything_is_killed() {
+    chaos("20000", "14");
 }
 
 #[test]
-fn nothing_is_lost_when_everything_is_killed() {
+#[ignore = "ten minutes"]
+fn nothing_is_lost_in_a_long_chaos() {
+    chaos("200000", "200");
+}
+
+fn chaos(tasks: &str, faults: &str) {
     let loadtest = Path::new(env!("CARGO_BIN_EXE_gristmill-loadtest"));
     let binary = loadtest.with_file_name("gristmill");
     assert!(binary.exists(), "`{}` isn't there; build it with `cargo build --release`", binary.display());
@@ -23,8 +29,7 @@ fn nothing_is_lost_when_everything_is_killed() {
         .arg(root.join("deploy/local/servers"))
         .arg("--folder")
         .arg(folder.path())
-        .args(["chaos", "--tasks", &number("GRISTMILL_CHAOS_TASKS", "20000")])
-        .args(["--faults", &number("GRISTMILL_CHAOS_FAULTS", "14"), "--every", "2"])
+        .args(["chaos", "--tasks", tasks, "--faults", faults, "--every", "2"])
         .output()
         .expect("the load test starts");
     let (said, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

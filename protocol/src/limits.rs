@@ -114,6 +114,9 @@ pub const RETURNED_BACKOFF_MAX_MS: u64 = 30_000;
 pub const WINDOW_AHEAD_MS: u64 = 100;
 /// Milliseconds of expected work in one bundle.
 pub const BUNDLE_WORK_MS: u64 = 20;
+/// Milliseconds of expected work that go in one bundle even when there would be enough for slots to have smaller ones:
+/// about what a message costs, so spreading less than that gains nothing.
+pub const BUNDLE_WORK_MS_MIN: u64 = 1;
 /// A step whose longest recent task took longer than this isn't bundled.
 pub const BUNDLE_TASK_MS_MAX: u64 = 100;
 /// A step with a shorter timeout isn't bundled: waiting in a worker's list would eat it up.

@@ -59,6 +59,25 @@ impl Servers {
         Process(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the program starts"))
     }
 
+    pub fn rabbitmqctl(&self, arguments: &[&str]) {
+        self.script(&[&["rabbitmqctl", self.folder_text()], arguments].concat());
+    }
+
+    /// Kills a server and starts it again.
+    pub fn restart(&self, name: &str) {
+        self.script(&["stop-one", name, self.folder_text(), "--kill"]);
+        self.script(&["start-one", name, self.folder_text()]);
+    }
+
+    fn script(&self, arguments: &[&str]) {
+        let output = Command::new(script()).args(arguments).output().expect("the script starts");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn folder_text(&self) -> &str {
+        self.folder.path().to_str().expect("a path in UTF-8")
+    }
+
     /// Waits until so many workers are known.
     pub fn wait_for_workers(&self, place: &Place, count: usize) {
         let wanted = format!("{count} worker");

@@ -5,6 +5,7 @@ use std::cmp::Reverse;
 use gristmill_protocol::fact::AssignedRange;
 use gristmill_protocol::limits::{
     BUNDLE_ATTEMPTS_MAX, BUNDLE_BYTES_MAX, BUNDLE_TASK_MS_MAX, BUNDLE_TIMEOUT_MS_MIN, BUNDLE_WORK_MS,
+    BUNDLE_WORK_MS_MIN,
 };
 use gristmill_protocol::message::{Assignment, Input, InputValue, Items, Part};
 use gristmill_protocol::{RunId, Timestamp};
@@ -169,7 +170,8 @@ fn pick(run: &mut Run, group: usize, most: u32, pool_ready: u64, slots: u32) -> 
         Some(estimate_us) if bundles => {
             let work = BUNDLE_WORK_MS * 1_000 / estimate_us;
             let share = pool_ready.div_ceil(2 * u64::from(slots.max(1)));
-            work.min(share).clamp(1, BUNDLE_ATTEMPTS_MAX as u64) as usize
+            let least = BUNDLE_WORK_MS_MIN * 1_000 / estimate_us;
+            work.min(share.max(least)).clamp(1, BUNDLE_ATTEMPTS_MAX as u64) as usize
         }
         _ => 1,
     };
