@@ -77,7 +77,7 @@ impl Servers {
 
     /// The file that Redis appends to, and how long it is.
     pub fn redis_journal(&self) -> anyhow::Result<(PathBuf, u64)> {
-        let folder = self.folder.join("redis/appendonlydir");
+        let folder = self.folder.join("redis/data/appendonlydir");
         let files = std::fs::read_dir(&folder).with_context(|| format!("failed to read `{}`", folder.display()))?;
         let mut journals: Vec<PathBuf> = Vec::new();
         for file in files {
