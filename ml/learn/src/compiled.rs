@@ -1,32 +1,37 @@
 //! Trees as flat arrays, for scoring.
 //!
-//! smartcore walks pointers row by row; here a tree is an array of 16-byte nodes and a block of rows goes
-//! through one tree after the other, so that the tree stays in the cache. The result is bit-equal to
+//! smartcore walks pointers row by row; here a tree is an array of 16-byte nodes, which is what is stored,
+//! and before the first rows are scored it is laid out for speed ([`walk`]). The result is bit-equal to
 //! smartcore's (tested on random data): the same comparisons, and leaves added up in the order of the trees.
 //!
-//! A forest read from bytes is checked before use: each child lies behind its parent, so a walk ends, and
+//! A missing value (NaN) goes left, unless the node says otherwise. A forest read from bytes is checked before use: each child lies behind its parent, so a walk ends, and
 //! inside its tree. A damaged file is an error and never a panic or an endless loop.
+
+mod walk;
+
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::matrix::Matrix;
+use walk::Walker;
 
 /// In place of a feature's index: the node is a leaf.
 const LEAF: u32 = u32::MAX;
+/// With a feature's index: missing values go right.
+const MISSING_RIGHT: u32 = 1 << 31;
 /// Bytes of a node in memory and on disk.
 const NODE_BYTES: usize = 16;
-/// Rows that go through one tree before the next: with fifty columns they fill an L2 cache.
-const BLOCK_ROWS: usize = 1_024;
 
 /// A node: a leaf with its value, or a split whose children lie side by side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Node {
     /// The threshold of a split (left when `x <= value`), or the value of a leaf.
-    pub value: f64,
-    /// The column that is compared, or [`LEAF`].
-    pub feature: u32,
+    value: f64,
+    /// The column that is compared, with [`MISSING_RIGHT`] or without, or [`LEAF`].
+    feature: u32,
     /// Where in the tree the left child is; the right one is behind it.
-    pub left: u32,
+    left: u32,
 }
 
 impl Node {
@@ -37,10 +42,33 @@ impl Node {
     pub fn split(feature: u32, threshold: f64, left: u32) -> Node {
         Node { value: threshold, feature, left }
     }
+
+    /// The same split with missing values on the right.
+    #[must_use]
+    pub fn missing_right(self) -> Node {
+        Node { feature: self.feature | MISSING_RIGHT, ..self }
+    }
+
+    fn is_leaf(&self) -> bool {
+        self.feature == LEAF
+    }
+
+    fn column(&self) -> u32 {
+        self.feature & !MISSING_RIGHT
+    }
+
+    fn has_missing_right(&self) -> bool {
+        self.feature & MISSING_RIGHT != 0
+    }
+
+    #[inline]
+    fn goes_right(&self, value: f32) -> bool {
+        f64::from(value) > self.value || (value.is_nan() && self.has_missing_right())
+    }
 }
 
-/// Trees whose mean is the prediction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// Trees whose mean, or sum, is the prediction.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(try_from = "ForestData", into = "ForestData")]
 pub struct Forest {
     columns: u32,
@@ -48,6 +76,15 @@ pub struct Forest {
     nodes: Vec<Node>,
     /// How many nodes each tree has.
     sizes: Vec<u32>,
+    /// The trees laid out for scoring, from the first time on; none if they are too large for that.
+    walker: OnceLock<Option<Walker>>,
+}
+
+/// How the trees are laid out doesn't matter.
+impl PartialEq for Forest {
+    fn eq(&self, other: &Forest) -> bool {
+        self.columns == other.columns && self.nodes == other.nodes && self.sizes == other.sizes
+    }
 }
 
 /// A forest as it is stored: nodes as little-endian bytes.
@@ -86,7 +123,12 @@ impl TryFrom<ForestData> for Forest {
                 left: u32::from_le_bytes([l0, l1, l2, l3]),
             }
         };
-        let forest = Forest { columns: data.columns, nodes: chunks.iter().map(node).collect(), sizes: data.sizes };
+        let forest = Forest {
+            columns: data.columns,
+            nodes: chunks.iter().map(node).collect(),
+            sizes: data.sizes,
+            walker: OnceLock::new(),
+        };
         forest.check()?;
         Ok(forest)
     }
@@ -96,12 +138,13 @@ impl Forest {
     /// A forest without trees, over this many columns.
     pub fn new(columns: usize) -> Forest {
         let columns = u32::try_from(columns).expect("a matrix has fewer than 2^32 columns");
-        Forest { columns, nodes: Vec::new(), sizes: Vec::new() }
+        Forest { columns, nodes: Vec::new(), sizes: Vec::new(), walker: OnceLock::new() }
     }
 
     /// Adds a tree. The error says what is wrong with it.
     pub fn add_tree(&mut self, nodes: &[Node]) -> Result<(), String> {
         check_tree(nodes, self.columns)?;
+        self.walker = OnceLock::new();
         self.nodes.extend_from_slice(nodes);
         self.sizes.push(u32::try_from(nodes.len()).expect("checked with the tree"));
         Ok(())
@@ -110,6 +153,7 @@ impl Forest {
     /// Adds the trees of another forest over the same columns, behind its own.
     pub fn append(&mut self, other: Forest) {
         assert_eq!(self.columns, other.columns, "forests that are joined were trained on the same columns");
+        self.walker = OnceLock::new();
         self.nodes.extend_from_slice(&other.nodes);
         self.sizes.extend_from_slice(&other.sizes);
     }
@@ -145,32 +189,54 @@ impl Forest {
 
     /// The trees' mean for each row of a matrix laid out in rows.
     pub fn predict(&self, rows: &Matrix<f32>) -> Vec<f64> {
+        let mut sums = self.sums(rows);
+        let trees = self.sizes.len() as f64;
+        sums.iter_mut().for_each(|sum| *sum /= trees);
+        sums
+    }
+
+    /// The trees' sum for each row of a matrix laid out in rows, added up in the order of the trees.
+    pub fn sums(&self, rows: &Matrix<f32>) -> Vec<f64> {
         assert_eq!(rows.columns(), self.columns(), "rows have the columns of training");
         let mut sums = vec![0.0; rows.rows()];
-        let trees = self.sizes.len() as f64;
-        for (block, sums) in sums.chunks_mut(BLOCK_ROWS).enumerate() {
-            let mut start = 0;
-            for &size in &self.sizes {
-                let tree = &self.nodes[start..start + size as usize];
-                for (offset, sum) in sums.iter_mut().enumerate() {
-                    *sum += walk(tree, rows.row(block * BLOCK_ROWS + offset));
-                }
-                start += size as usize;
-            }
-            sums.iter_mut().for_each(|sum| *sum /= trees);
+        match self.walker() {
+            Some(walker) => walker.add_sums(rows, &mut sums),
+            None => sums.iter_mut().enumerate().for_each(|(row, sum)| *sum = self.walk(rows.row(row))),
         }
         sums
     }
-}
 
-#[inline]
-fn walk(tree: &[Node], row: &[f32]) -> f64 {
-    let mut node = &tree[0];
-    while node.feature != LEAF {
-        let right = f64::from(row[node.feature as usize]) > node.value;
-        node = &tree[node.left as usize + usize::from(right)];
+    /// Lays the trees out for scoring, if that isn't done yet: some milliseconds that the first prediction
+    /// would take longer.
+    pub fn prepare(&self) {
+        self.walker();
     }
-    node.value
+
+    fn walker(&self) -> Option<&Walker> {
+        self.walker.get_or_init(|| Walker::new(self.each_tree())).as_ref()
+    }
+
+    fn each_tree(&self) -> impl Iterator<Item = &[Node]> {
+        let mut rest = self.nodes.as_slice();
+        self.sizes.iter().map(move |&size| {
+            let (tree, others) = rest.split_at(size as usize);
+            rest = others;
+            tree
+        })
+    }
+
+    /// The trees' sum for one row, node by node.
+    fn walk(&self, row: &[f32]) -> f64 {
+        let leaf = |tree: &[Node]| {
+            let mut node = &tree[0];
+            while !node.is_leaf() {
+                let right = node.goes_right(row[node.column() as usize]);
+                node = &tree[node.left as usize + usize::from(right)];
+            }
+            node.value
+        };
+        self.each_tree().map(leaf).fold(0.0, |sum, leaf| sum + leaf)
+    }
 }
 
 fn check_tree(nodes: &[Node], columns: u32) -> Result<(), String> {
@@ -181,11 +247,11 @@ fn check_tree(nodes: &[Node], columns: u32) -> Result<(), String> {
         if !node.value.is_finite() {
             return Err(format!("node {at} of a tree has the value {}", node.value));
         }
-        if node.feature == LEAF {
+        if node.is_leaf() {
             continue;
         }
-        if node.feature >= columns {
-            return Err(format!("node {at} of a tree compares column {} of {columns}", node.feature));
+        if node.column() >= columns {
+            return Err(format!("node {at} of a tree compares column {} of {columns}", node.column()));
         }
         let left = node.left as usize;
         if left <= at || left + 1 >= nodes.len() {
@@ -213,6 +279,19 @@ mod tests {
         rows.set(0, 1, 0.5);
         rows.set(1, 1, 0.6);
         assert_eq!(stump().predict(&rows), [5.5, 10.5]);
+    }
+
+    #[test]
+    fn missing_values_go_where_the_node_says() {
+        let split = Node::split(1, 0.5, 1);
+        let mut rows = Matrix::zeros(1, 2, Layout::Rows);
+        rows.set(0, 1, f32::NAN);
+        for (split, expected) in [(split, 10.0), (split.missing_right(), 20.0)] {
+            let mut forest = Forest::new(2);
+            forest.add_tree(&[split, Node::leaf(10.0), Node::leaf(20.0)]).unwrap();
+            assert_eq!((forest.predict(&rows)[0], forest.walk(rows.row(0))), (expected, expected));
+            assert_eq!(rmp_serde::from_slice::<Forest>(&rmp_serde::to_vec(&forest).unwrap()).unwrap(), forest);
+        }
     }
 
     #[test]

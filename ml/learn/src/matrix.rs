@@ -101,6 +101,17 @@ impl<T: Element> Matrix<T> {
         &self.values[row * self.columns..(row + 1) * self.columns]
     }
 
+    /// The values of one column of a matrix laid out in columns.
+    pub fn column(&self, column: usize) -> &[T] {
+        assert_eq!(self.layout, Layout::Columns, "only a matrix laid out in columns has its columns side by side");
+        &self.values[column * self.rows..(column + 1) * self.rows]
+    }
+
+    /// What lies side by side in memory.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Sets all values to zero again.
     pub fn clear(&mut self) {
         self.values.fill(T::default());
