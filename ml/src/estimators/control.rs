@@ -47,7 +47,10 @@ impl Control<'_> {
                 results.push((unit, result));
                 let done = u32::try_from(results.len()).unwrap_or(u32::MAX);
                 drop(results);
-                (self.progress)(done, total);
+                // A single unit tells its own progress, if it can.
+                if total > 1 {
+                    (self.progress)(done, total);
+                }
             }
         };
         let threads = self.threads.clamp(1, (total as usize).max(1));

@@ -10,6 +10,7 @@
 //! so the trees are those of a classification, and the mean in a leaf is the probability. For more classes
 //! there is one such forest a class, and the probabilities are normalised.
 
+mod boosting;
 pub mod control;
 mod gram;
 mod linear;
@@ -22,6 +23,7 @@ mod tests;
 
 use std::ops::Range;
 
+use gristmill_learn::boost::Boosted;
 use gristmill_protocol::pipeline::{Algorithm, Learning};
 use serde::{Deserialize, Serialize};
 
@@ -76,10 +78,10 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             TrainError::Goal { learns: Learning::Regression, .. } => Some(
-                "use `logistic_regression`, `decision_tree` or `random_forest`, or set `task: regression`".to_owned(),
+                "use `logistic_regression`, `random_forest` or `gradient_boosting`, or set `task: regression`".to_owned(),
             ),
             TrainError::Goal { learns: Learning::Classification, .. } => {
-                Some("use `ridge`, `decision_tree` or `random_forest`, or set `task: classification`".to_owned())
+                Some("use `ridge`, `random_forest` or `gradient_boosting`, or set `task: classification`".to_owned())
             }
             TrainError::TooLarge(error) => Some(error.hint().to_owned()),
             TrainError::Features(error) => error.hint(),
@@ -109,12 +111,13 @@ pub fn algorithm_name(algorithm: &Algorithm) -> &'static str {
         Algorithm::ElasticNet(_) => "elastic_net",
         Algorithm::DecisionTree(_) => "decision_tree",
         Algorithm::RandomForest(_) => "random_forest",
+        Algorithm::GradientBoosting(_) => "gradient_boosting",
     }
 }
 
 /// Whether the algorithm grows trees.
 pub fn grows_trees(algorithm: &Algorithm) -> bool {
-    matches!(algorithm, Algorithm::DecisionTree(_) | Algorithm::RandomForest(_))
+    matches!(algorithm, Algorithm::DecisionTree(_) | Algorithm::RandomForest(_) | Algorithm::GradientBoosting(_))
 }
 
 /// Checks the algorithm's settings, and that it can learn what the target asks for.
@@ -168,6 +171,10 @@ pub fn check(algorithm: &Algorithm, target: &Target) -> Result<(), TrainError> {
             }
             None
         }
+        Algorithm::GradientBoosting(settings) => {
+            boosting::check(settings, target)?;
+            None
+        }
     };
     match learns {
         Some(learns) if learns != target.learning() => {
@@ -197,6 +204,10 @@ enum Unit {
         importances: Vec<f64>,
     },
     Linear(Linear),
+    Boosted {
+        model: Boosted,
+        importances: Vec<f64>,
+    },
 }
 
 /// What a range of units learned: bytes that travel between workers.
@@ -230,6 +241,7 @@ pub fn train_units(
     let units = control.run(algorithm_name(algorithm), range.clone(), |unit| match algorithm {
         Algorithm::RandomForest(settings) => trees::fit_forest_unit(set, settings, seed, unit),
         Algorithm::DecisionTree(settings) => trees::fit_tree_unit(set, settings, unit),
+        Algorithm::GradientBoosting(settings) => boosting::fit(set, settings, seed, control),
         _ => linear::fit(set, algorithm),
     })?;
     Ok(Part { first: range.start, units })
@@ -242,6 +254,7 @@ pub enum Estimator {
     /// One forest: a number, or the probability of the positive class. Several: one for each class.
     Trees(Vec<Forest>),
     Linear(Linear),
+    Boosted(Boosted),
 }
 
 /// A trained estimator and what its columns matter.
@@ -278,6 +291,9 @@ pub fn join(mut parts: Vec<Part>, algorithm: &Algorithm, target: &Target) -> Res
     for (at, unit) in all.into_iter().enumerate() {
         match unit {
             Unit::Linear(linear) => return Ok(Trained { estimator: Estimator::Linear(linear), importances: None }),
+            Unit::Boosted { model, importances } => {
+                return Ok(Trained { estimator: Estimator::Boosted(model), importances: Some(importances) });
+            }
             Unit::Trees { forest, importances } => {
                 if forests.first().is_some_and(|first| first.columns() != forest.columns())
                     || importances.len() != forest.columns()
@@ -306,6 +322,7 @@ impl Estimator {
         match self {
             Estimator::Trees(forests) => forests.first().map_or(0, Forest::columns),
             Estimator::Linear(linear) => linear.columns(),
+            Estimator::Boosted(model) => model.columns(),
         }
     }
 
@@ -314,6 +331,7 @@ impl Estimator {
         match self {
             Estimator::Trees(forests) => forests.len(),
             Estimator::Linear(linear) => linear.outputs(),
+            Estimator::Boosted(model) => model.outputs(),
         }
     }
 
@@ -325,6 +343,11 @@ impl Estimator {
                 let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
                 fill.fill_f64(&mut matrix)?;
                 Ok(linear.predict(&matrix))
+            }
+            Estimator::Boosted(model) => {
+                let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
+                fill.fill_f32(&mut matrix)?;
+                Ok(model.predict(&matrix))
             }
             Estimator::Trees(forests) => {
                 let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);

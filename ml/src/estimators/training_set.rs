@@ -6,7 +6,7 @@
 //! too large is an error with numbers in it, not a killed process.
 
 use arrow::array::RecordBatch;
-use gristmill_protocol::pipeline::Algorithm;
+use gristmill_protocol::pipeline::{Algorithm, Learning};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use super::gram::{self, Gram, GramBuilder};
@@ -61,6 +61,8 @@ impl SparseRows {
 
 enum Design {
     Columns(DenseMatrix<f32>, Labels),
+    /// For boosting: the labels are numbers, or numbers of classes.
+    Matrix(Matrix<f32>, Vec<f64>, Learning),
     Rows(DenseMatrix<f64>, Vec<u8>),
     Sparse(SparseRows),
     Products(Gram),
@@ -92,8 +94,17 @@ impl TrainingSet {
     pub(super) fn columns_and_labels(&self) -> (&DenseMatrix<f32>, &Labels) {
         match &self.design {
             Design::Columns(x, labels) => (x, labels),
-            Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+            Design::Matrix(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
                 unreachable!("trees are trained on the set built for them")
+            }
+        }
+    }
+
+    pub(super) fn matrix_and_labels(&self) -> (&Matrix<f32>, &[f64], Learning) {
+        match &self.design {
+            Design::Matrix(matrix, labels, learning) => (matrix, labels, *learning),
+            Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+                unreachable!("boosting is trained on the set built for it")
             }
         }
     }
@@ -101,7 +112,7 @@ impl TrainingSet {
     pub(super) fn rows_and_classes(&self) -> (&DenseMatrix<f64>, &Vec<u8>) {
         match &self.design {
             Design::Rows(x, classes) => (x, classes),
-            Design::Columns(..) | Design::Sparse(_) | Design::Products(_) => {
+            Design::Matrix(..) | Design::Columns(..) | Design::Sparse(_) | Design::Products(_) => {
                 unreachable!("multinomial regression is trained on the set built for it")
             }
         }
@@ -110,7 +121,7 @@ impl TrainingSet {
     pub(super) fn sparse_rows(&self) -> &SparseRows {
         match &self.design {
             Design::Sparse(rows) => rows,
-            Design::Columns(..) | Design::Rows(..) | Design::Products(_) => {
+            Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Products(_) => {
                 unreachable!("logistic regression is trained on the set built for it")
             }
         }
@@ -119,7 +130,7 @@ impl TrainingSet {
     pub(super) fn products(&self) -> &Gram {
         match &self.design {
             Design::Products(gram) => gram,
-            Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) => {
+            Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) => {
                 unreachable!("least squares are trained on the set built for them")
             }
         }
@@ -143,6 +154,12 @@ impl Memory {
             // of a tree in each order (eight more; a bootstrap sample holds 63 % of the rows), and some per row.
             Algorithm::RandomForest(_) => {
                 Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 52 / 10 + n * 50 }
+            }
+            // The matrix, its bins, and for each row the scores, the derivatives and the row's number; once more the
+            // matrix when rows are kept apart. The threads share it.
+            Algorithm::GradientBoosting(settings) => {
+                let copies = if settings.early_stopping.is_some() { 2 } else { 1 };
+                Memory { set: n * p * (4 * copies + 1) + n * (8 + 40 * k), thread: p * 4_096 * 64 }
             }
             Algorithm::DecisionTree(_) => Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 4 + n * 50 },
             // Twelve bytes a value (and as much again while the lists grow), and the square problem.
@@ -168,6 +185,7 @@ impl Memory {
 
 enum Building {
     Columns(Matrix<f32>, Labels),
+    Matrix(Matrix<f32>, Vec<f64>),
     Rows(Matrix<f64>, Vec<u8>),
     Sparse(SparseRows),
     Products(GramBuilder),
@@ -206,6 +224,9 @@ impl<'a> TrainingSetBuilder<'a> {
                 Matrix::zeros(rows, columns, Layout::Columns),
                 Labels::Values(Vec::with_capacity(rows)),
             ),
+            (Algorithm::GradientBoosting(_), _) => {
+                Building::Matrix(Matrix::zeros(rows, columns, Layout::Columns), Vec::with_capacity(rows))
+            }
             (Algorithm::LogisticRegression(_), _) if target.outputs() == 1 => Building::Sparse(SparseRows {
                 shifts: gram::shifts(features.outputs()),
                 classes: Vec::with_capacity(rows),
@@ -237,6 +258,10 @@ impl<'a> TrainingSetBuilder<'a> {
                     Labels::Values(all) => all.extend(values),
                 }
             }
+            Building::Matrix(matrix, labels) => {
+                self.features.transform(batch, matrix, self.filled)?;
+                labels.extend(values);
+            }
             Building::Rows(matrix, classes) => {
                 self.features.transform(batch, matrix, self.filled)?;
                 classes.extend(values.iter().map(|&value| value as u8));
@@ -263,6 +288,7 @@ impl<'a> TrainingSetBuilder<'a> {
         }
         let design = match self.building {
             Building::Columns(matrix, labels) => Design::Columns(matrix.into_dense(), labels),
+            Building::Matrix(matrix, labels) => Design::Matrix(matrix, labels, self.target.learning()),
             Building::Sparse(rows) => Design::Sparse(rows),
             Building::Rows(matrix, classes) => Design::Rows(matrix.into_dense(), classes),
             Building::Products(gram) => Design::Products(gram.finish()),

@@ -442,6 +442,8 @@ pub enum Algorithm {
     DecisionTree(DecisionTree),
     /// Many trees, each grown on a bootstrap sample.
     RandomForest(RandomForest),
+    /// Many small trees, each fitted to what the ones before it got wrong.
+    GradientBoosting(GradientBoosting),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -530,6 +532,84 @@ pub struct RandomForest {
     pub max_features: Option<u32>,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GradientBoosting {
+    /// Trees at the most (of each class, for more than two). Default 100.
+    #[serde(default = "default_trees")]
+    #[schemars(extend("minimum" = 1, "maximum" = 100_000))]
+    pub iterations: u32,
+    /// What each tree is multiplied by. Default 0.1.
+    #[serde(default = "tenth")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub learning_rate: f64,
+    /// Leaves of a tree at the most; the leaf that gains most is parted first. Default 31.
+    #[serde(default = "default_leaves")]
+    #[schemars(extend("minimum" = 2, "maximum" = 4096))]
+    pub max_leaves: u32,
+    /// Levels below the root at the most. Default: no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 64))]
+    pub max_depth: Option<u16>,
+    /// Rows in a leaf at the least. Default 20.
+    #[serde(default = "twenty_rows")]
+    #[schemars(extend("minimum" = 1))]
+    pub min_samples_leaf: u32,
+    /// Strength of the L2 penalty on the values of leaves. Default 0.
+    #[serde(default)]
+    #[schemars(extend("minimum" = 0))]
+    pub l2: f64,
+    /// Share of the rows that each tree is grown on. Default 1.
+    #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    pub subsample: f64,
+    /// Share of the columns that each tree may use. Default 1.
+    #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0, "maximum" = 1))]
+    pub colsample: f64,
+    /// What is made small, for regression: `squared`, `absolute` or `poisson` (for counts). Default `squared`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<RegressionLoss>,
+    /// Stops when trees don't help any more, measured on training rows kept apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping: Option<EarlyStopping>,
+}
+
+/// What boosting makes small when it learns a number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RegressionLoss {
+    Squared,
+    Absolute,
+    Poisson,
+}
+
+/// When boosting stops before its last tree.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EarlyStopping {
+    /// Trees in a row that may bring nothing. Default 10.
+    #[serde(default = "ten_rounds")]
+    #[schemars(extend("minimum" = 1))]
+    pub rounds: u32,
+    /// Share of the training rows that are kept apart. Default 0.1.
+    #[serde(default = "tenth")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub validation_share: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+fn default_leaves() -> u32 {
+    31
+}
+fn twenty_rows() -> u32 {
+    20
+}
+fn ten_rounds() -> u32 {
+    10
+}
 fn one() -> f64 {
     1.0
 }
