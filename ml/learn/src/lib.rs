@@ -5,3 +5,4 @@ pub mod chance;
 pub mod compiled;
 pub mod matrix;
 pub mod normal;
+pub mod search;
