@@ -5,4 +5,5 @@ pub mod chance;
 pub mod compiled;
 pub mod matrix;
 pub mod normal;
+pub mod resample;
 pub mod search;
