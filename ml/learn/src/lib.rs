@@ -1,6 +1,7 @@
 //! Learning over matrices of numbers. No tables, no files, no clock: what it gives follows from its
 //! arguments and a seed alone, whatever the number of threads.
 
+pub mod calibrate;
 pub mod chance;
 pub mod compiled;
 pub mod matrix;
