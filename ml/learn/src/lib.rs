@@ -3,6 +3,8 @@
 
 pub mod binning;
 pub mod boost;
+pub mod calibrate;
+pub mod chance;
 pub mod compiled;
 mod exponential;
 mod histogram;
@@ -10,3 +12,6 @@ pub mod matrix;
 #[cfg(test)]
 mod samples;
 mod splitmix;
+pub mod normal;
+pub mod resample;
+pub mod search;
