@@ -9,9 +9,9 @@ pub mod compiled;
 mod exponential;
 mod histogram;
 pub mod matrix;
-#[cfg(test)]
-mod samples;
-mod splitmix;
 pub mod normal;
 pub mod resample;
+#[cfg(test)]
+mod samples;
 pub mod search;
+mod splitmix;

@@ -167,7 +167,9 @@ pub(super) fn fit(set: &TrainingSet, algorithm: &Algorithm) -> Result<Unit, Trai
         Algorithm::Ridge(settings) => ridge(set.products(), settings.alpha),
         Algorithm::Lasso(settings) => lasso(set.products(), settings.alpha),
         Algorithm::ElasticNet(settings) => elastic_net(set.products(), settings),
-        Algorithm::DecisionTree(_) | Algorithm::RandomForest(_) => unreachable!("trees are grown elsewhere"),
+        Algorithm::DecisionTree(_) | Algorithm::RandomForest(_) | Algorithm::GradientBoosting(_) => {
+            unreachable!("trees are grown elsewhere")
+        }
     };
     let linear = linear.map_err(|error| TrainError::Fit { algorithm: name, message: error.to_string() })?;
     if !linear.intercepts.iter().chain(&linear.coefficients).all(|number| number.is_finite()) {

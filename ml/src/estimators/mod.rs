@@ -78,7 +78,8 @@ impl TrainError {
     pub fn hint(&self) -> Option<String> {
         match self {
             TrainError::Goal { learns: Learning::Regression, .. } => Some(
-                "use `logistic_regression`, `random_forest` or `gradient_boosting`, or set `task: regression`".to_owned(),
+                "use `logistic_regression`, `random_forest` or `gradient_boosting`, or set `task: regression`"
+                    .to_owned(),
             ),
             TrainError::Goal { learns: Learning::Classification, .. } => {
                 Some("use `ridge`, `random_forest` or `gradient_boosting`, or set `task: classification`".to_owned())

@@ -148,7 +148,7 @@ fn linear(settings: Value, column: &str) -> Linear {
     let set = training_set(&small, &fitted, &target, &settings).unwrap();
     match join(vec![part(&set, &settings, 0..1, 1)], &settings, &target).unwrap().estimator {
         Estimator::Linear(linear) => linear,
-        Estimator::Trees(_) => panic!("a linear model has coefficients"),
+        Estimator::Trees(_) | Estimator::Boosted(_) => panic!("a linear model has coefficients"),
     }
 }
 
@@ -237,7 +237,7 @@ fn columns_that_say_the_same_share_their_weight() {
         let set = training_set(&double, &fitted, &target, &settings).unwrap();
         match join(vec![part(&set, &settings, 0..1, 1)], &settings, &target).unwrap().estimator {
             Estimator::Linear(linear) => linear.coefficients().next().unwrap().to_vec(),
-            Estimator::Trees(_) => panic!("a linear model has coefficients"),
+            Estimator::Trees(_) | Estimator::Boosted(_) => panic!("a linear model has coefficients"),
         }
     };
     for settings in ["linear_regression", "logistic_regression"] {
@@ -296,4 +296,40 @@ fn fewer_threads_are_used_where_memory_is_short() {
     assert_eq!(memory.threads_within(220, 4), Some(2));
     assert_eq!(memory.threads_within(149, 4), None);
     assert_eq!(memory.threads_within(99, 4), None);
+}
+
+#[test]
+fn boosting_is_the_same_on_any_number_of_threads_and_stops_when_nothing_helps() {
+    let village = village(1_500);
+    for (column, more) in
+        [("yes", json!({})), ("grade", json!({"max_leaves": 7})), ("price", json!({"subsample": 0.7}))]
+    {
+        let mut settings = json!({"iterations": 400, "early_stopping": {"rounds": 5, "validation_share": 0.2}});
+        settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let (boosting, target) = (algorithm(json!({ "gradient_boosting": settings })), target(&village, column));
+        let fitted = fit_features(&village, &village_features(json!({})), true, &target);
+        let set = training_set(&village, &fitted, &target, &boosting).unwrap();
+        let models: Vec<Part> = [1, 2, 5].map(|threads| part(&set, &boosting, 0..1, threads)).into();
+        assert!(models.iter().all(|model| model.to_bytes() == models[0].to_bytes()), "{column}");
+        let trained = join(vec![models[0].clone()], &boosting, &target).unwrap();
+        let Estimator::Boosted(model) = &trained.estimator else { panic!("boosting boosts") };
+        assert_eq!(model.outputs(), target.outputs());
+        assert!((1..400).contains(&model.iterations()), "{column}: {} trees", model.iterations());
+        let sum: f64 = trained.importances.unwrap().iter().sum();
+        assert!((sum - 1.0).abs() < 1e-9);
+    }
+}
+
+#[test]
+fn a_loss_that_does_not_fit_is_refused() {
+    let village = village(50);
+    let poisson = algorithm(json!({"gradient_boosting": {"loss": "poisson"}}));
+    let refusal = check(&poisson, &target(&village, "yes")).unwrap_err().to_string();
+    expect![
+        "`loss` of `gradient_boosting` is set, and must be left out for classes, which are learned by their log loss"
+    ]
+    .assert_eq(&refusal);
+    let fast = algorithm(json!({"gradient_boosting": {"learning_rate": 0.0}}));
+    let refusal = check(&fast, &target(&village, "price")).unwrap_err().to_string();
+    expect!["`learning_rate` of `gradient_boosting` is 0, and must be over 0"].assert_eq(&refusal);
 }

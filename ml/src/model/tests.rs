@@ -26,6 +26,7 @@ fn every_algorithm_learns_learns_the_same_again_and_is_read_back() {
         ("yes", json!({"logistic_regression": {}}), "roc_auc", 0.8),
         ("yes", json!({"decision_tree": {"max_depth": 5}}), "roc_auc", 0.8),
         ("yes", json!({"random_forest": {"trees": 30, "max_depth": 6}}), "roc_auc", 0.8),
+        ("yes", json!({"gradient_boosting": {"iterations": 40}}), "roc_auc", 0.8),
         ("grade", json!({"logistic_regression": {"alpha": 1}}), "accuracy", 0.55),
         ("grade", json!({"decision_tree": {"max_depth": 5}}), "accuracy", 0.55),
         ("grade", json!({"random_forest": {"trees": 30, "max_depth": 6}}), "accuracy", 0.55),
