@@ -146,6 +146,7 @@ impl WorkerPart {
             registry: home.registry.clone(),
             threads: setup.slots as usize,
             memory_bytes: setup.memory_bytes,
+            trials: Arc::default(),
         };
         WorkerPart::start_with(home, open, setup, telemetry, Arc::new(Executor::new(resources))).await
     }

@@ -277,7 +277,7 @@ pub fn made(output: &Output) -> Option<(&'static str, String)> {
             };
             ("parts", parts.iter().map(part).collect::<Vec<_>>().join(", "))
         }
-        Output::Model { model, bytes, rows, algorithm } => {
+        Output::Model { model, bytes, rows, algorithm, .. } => {
             let (rows, bytes) = (text::counted(*rows, "row"), text::bytes(*bytes));
             ("model", format!("{algorithm} learned from {rows}, {bytes}, {}", model.short()))
         }
@@ -350,7 +350,7 @@ mod tests {
         run.after(4).cached(0, &dataset(336_776)).after(20).expand(1, 2).after(83_000);
         run.succeed(4, &Output::Nothing).succeed(5, &Output::Nothing).after(900);
         let algorithm = "random_forest".to_owned();
-        run.succeed(6, &Output::Model { model, bytes: 1_300_000, rows: 261_861, algorithm });
+        run.succeed(6, &Output::Model { model, bytes: 1_300_000, rows: 261_861, algorithm, study: None });
         run.after(700).succeed(2, &Output::Evaluation { evaluation: Digest::of(b"e"), model, metrics });
         let (name, alias) = ("delays".to_owned(), Some("champion".to_owned()));
         run.after(5).succeed(3, &Output::Version { name, version: 3, model, alias });

@@ -27,3 +27,4 @@ pub mod split;
 pub mod sql;
 pub mod table;
 pub mod target;
+pub mod trial;

@@ -168,6 +168,8 @@ pub enum ReturnCause {
     Unstarted,
     /// The lease's record was closed without a report.
     RecordClosed,
+    /// What it waits for takes long; its slot is better used by others.
+    Waiting,
 }
 
 /// Children of one task, and what follows them.

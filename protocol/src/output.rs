@@ -31,7 +31,15 @@ pub enum Output {
     /// Split.
     Parts { parts: BTreeMap<String, DatasetRef> },
     /// Train.
-    Model { model: Digest, bytes: u64, rows: u64, algorithm: String },
+    Model {
+        model: Digest,
+        bytes: u64,
+        rows: u64,
+        algorithm: String,
+        /// Tune: all trials and what came of them.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        study: Option<Digest>,
+    },
     /// Validate: the evaluation, with its main metrics.
     Evaluation { evaluation: Digest, model: Digest, metrics: BTreeMap<String, f64> },
     /// Register.
@@ -76,7 +84,8 @@ impl Output {
             }
             Output::Checked { dataset, report, .. } => vec![dataset.manifest, *report],
             Output::Parts { parts } => parts.values().map(|dataset| dataset.manifest).collect(),
-            Output::Model { model, .. } | Output::Version { model, .. } => vec![*model],
+            Output::Model { model, study, .. } => [*model].into_iter().chain(*study).collect(),
+            Output::Version { model, .. } => vec![*model],
             Output::Evaluation { evaluation, model, .. } => vec![*evaluation, *model],
             Output::Scores { artifact, .. } => artifact.iter().copied().collect(),
             Output::Nothing => Vec::new(),

@@ -21,6 +21,7 @@ fn code_version(task: &Task) -> u32 {
         | Task::Expect(_)
         | Task::Split(_)
         | Task::Train(_)
+        | Task::Tune(_)
         | Task::Validate(_)
         | Task::Register(_)
         | Task::Score(_)

@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
 use crate::failure::IntoFailure;
+use crate::trials::TrialTable;
 
 /// What all tasks of a worker share.
 #[derive(Clone)]
@@ -36,6 +37,8 @@ pub struct Resources {
     pub threads: usize,
     /// Bytes of memory that one task may plan with.
     pub memory_bytes: u64,
+    /// The table of the search under way, which all its trials on this worker share.
+    pub trials: Arc<TrialTable>,
 }
 
 /// What one task may use.

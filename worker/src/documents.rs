@@ -1,10 +1,12 @@
 //! The JSON artifacts that steps leave behind: manifests, evaluations, reports. Equal ones have equal bytes.
 
+use gristmill_learn::search::{Better, Trial};
 use gristmill_ml::metrics::Evaluation;
 use gristmill_ml::model::Importance;
 use gristmill_ml::table::TableSchema;
 use gristmill_protocol::Digest;
 use gristmill_protocol::output::DatasetRef;
+use gristmill_protocol::pipeline::{Algorithm, Features};
 use serde::{Deserialize, Serialize};
 
 /// A dataset: what its columns are, and where its rows are.
@@ -44,6 +46,22 @@ pub struct Evidence {
     pub importances: Vec<Importance>,
     /// Each gate, whether it passed and why.
     pub gates: Vec<GateResult>,
+}
+
+/// What a search found: every trial, and the winner's settings.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StudyReport {
+    pub metric: String,
+    pub better: Better,
+    /// The number of the best trial.
+    pub winner: u32,
+    /// Its mean over the folds.
+    pub score: f64,
+    /// Percent of the rows that it was measured on.
+    pub resource: u64,
+    pub algorithm: Algorithm,
+    pub features: Features,
+    pub trials: Vec<Trial>,
 }
 
 /// One gate.

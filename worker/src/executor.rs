@@ -83,6 +83,7 @@ fn run(resources: &Resources, handle: Handle, work: &Work, control: &TaskControl
         Ok(TaskEnd::Rejected(reason)) => {
             Outcome::Rejected { reason: Failure::new(ErrorCode::BadInput, reason).message }
         }
+        Ok(TaskEnd::Returned(cause)) => Outcome::Returned(cause),
         Ok(TaskEnd::Stopped) => Outcome::Stopped,
         Err(failure) => {
             warn!(task = work.name, code = %failure.code, message = failure.message, "a task failed");

@@ -14,9 +14,12 @@ use gristmill_ml::partition::PartitionError;
 use gristmill_ml::split::SplitError;
 use gristmill_ml::sql::SqlError;
 use gristmill_ml::target::TargetError;
+use gristmill_ml::trial::TrialError;
 use gristmill_protocol::wire::WireError;
 use gristmill_protocol::{ErrorCode, Failure};
 use gristmill_registry::RegistryError;
+
+use crate::study_log::StudyLogError;
 
 /// An error that can be a task's failure.
 pub(crate) trait IntoFailure {
@@ -112,6 +115,32 @@ impl IntoFailure for TrainError {
             _ => ErrorCode::BadInput,
         };
         failure(&self, code, hint)
+    }
+}
+
+impl IntoFailure for TrialError {
+    fn into_failure(self) -> Failure {
+        match self {
+            TrialError::Train(error) => error.into_failure(),
+            TrialError::Features(error) => error.into_failure(),
+            TrialError::Target(error) => error.into_failure(),
+            TrialError::Model(error) => error.into_failure(),
+            TrialError::Folds(error) => {
+                let hint = error.hint().to_owned();
+                failure(&error, ErrorCode::BadInput, Some(hint))
+            }
+            other => failure(&other, ErrorCode::BadInput, None),
+        }
+    }
+}
+
+impl IntoFailure for StudyLogError {
+    fn into_failure(self) -> Failure {
+        match self {
+            StudyLogError::State(error) => error.into_failure(),
+            StudyLogError::Damaged(error) => error.into_failure(),
+            StudyLogError::Other { .. } => failure(&self, ErrorCode::Conflict, None),
+        }
     }
 }
 

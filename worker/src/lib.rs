@@ -8,6 +8,8 @@
 //! documents.rs  the JSON artifacts that steps leave behind
 //! failure.rs    errors of the learning crate as a task's failure
 //! fanout.rs     growing children over partitions or files, and joining them
+//! study_log.rs  what came of a search's trials
+//! trials.rs     the table that all trials of a search share
 //! tasks/        one file a kind
 //! ```
 //!
@@ -21,7 +23,11 @@ pub mod documents;
 mod executor;
 mod failure;
 mod fanout;
+pub mod study_log;
 mod tasks;
+mod trials;
 
 pub use context::Resources;
 pub use executor::Executor;
+pub use tasks::tune::study;
+pub use trials::TrialTable;

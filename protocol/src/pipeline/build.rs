@@ -97,7 +97,7 @@ fn needs(info: &StepInfo<'_>) -> Vec<Need> {
 }
 
 fn task(file: StepFile, info: &StepInfo<'_>, infos: &[StepInfo<'_>]) -> Option<Task> {
-    let StepFile { ingest, transform, expect, split, train, validate, register, score, noop, .. } = file;
+    let StepFile { ingest, transform, expect, split, train, tune, validate, register, score, noop, .. } = file;
     let validate = validate.map(|mut validate| {
         // The worker sees one step alone; the name that the pipeline registers is known only here.
         let name = info.target("model").and_then(|reference| registered_name(infos, reference.target));
@@ -112,6 +112,7 @@ fn task(file: StepFile, info: &StepInfo<'_>, infos: &[StepInfo<'_>]) -> Option<T
         expect.map(Task::Expect),
         split.map(Task::Split),
         train.map(Task::Train),
+        tune.map(Task::Tune),
         validate.map(Task::Validate),
         register.map(Task::Register),
         score.map(Task::Score),

@@ -15,6 +15,8 @@ use crate::limits::STEPS_MAX;
 
 /// Kinds whose output is one dataset.
 const DATASET_KINDS: [&str; 3] = ["ingest", "transform", "expect"];
+/// Kinds of steps that make a model.
+const MODEL_KINDS: [&str; 2] = ["train", "tune"];
 
 /// Words that a query is often broken by when they are misspelt.
 const SQL_KEYWORDS: [&str; 9] = ["select", "from", "where", "group", "order", "having", "join", "limit", "union"];
@@ -108,14 +110,14 @@ impl<'t> Resolver<'_, 't, '_> {
                     }
                 }
             }
-            Some("split" | "train") => found.extend(self.dataset(from, "input")),
+            Some("split" | "train" | "tune") => found.extend(self.dataset(from, "input")),
             Some("validate") => {
-                found.extend(self.of_kind(from, "model", "train"));
+                found.extend(self.of_kind(from, "model", &MODEL_KINDS));
                 found.extend(self.dataset(from, "input"));
             }
             Some("register") => {
-                found.extend(self.of_kind(from, "model", "train"));
-                found.extend(self.of_kind(from, "evidence", "validate"));
+                found.extend(self.of_kind(from, "model", &MODEL_KINDS));
+                found.extend(self.of_kind(from, "evidence", &["validate"]));
             }
             Some("score") => {
                 found.extend(self.scoring_model(from));
@@ -151,24 +153,25 @@ impl<'t> Resolver<'_, 't, '_> {
         Some(target)
     }
 
-    fn of_kind(&mut self, from: usize, key: &'static str, kind: &'static str) -> Option<Reference> {
+    fn of_kind(&mut self, from: usize, key: &'static str, kinds: &[&'static str]) -> Option<Reference> {
         let node = self.steps[from].param(key)?;
         let name = node.as_str()?.to_owned();
-        let candidates: Vec<&'t str> =
-            self.steps.iter().filter(|step| step.kind == Some(kind)).map(|step| step.name).collect();
+        let is_meant = |step: &&StepInfo<'t>| step.kind.is_some_and(|kind| kinds.contains(&kind));
+        let candidates: Vec<&'t str> = self.steps.iter().filter(is_meant).map(|step| step.name).collect();
+        let what = format!("the pipeline's {} steps", listed(kinds, "and", |kind| format!("`{kind}`")));
         let Some(&target) = self.index.get(name.as_str()) else {
-            let hint = self.hint(&name, &candidates, &format!("the pipeline's `{kind}` steps"));
+            let hint = self.hint(&name, &candidates, &what);
             self.say(node.span, format!("`{key}` names the step `{name}`, which doesn't exist"), hint);
             return None;
         };
         match self.steps[target].kind {
-            Some(found) if found != kind => {
+            Some(found) if !kinds.contains(&found) => {
                 let message = format!(
                     "`{key}` must name {} step, but `{name}` is {} step",
-                    with_article(kind),
+                    listed(kinds, "or", with_article),
                     with_article(found)
                 );
-                let hint = self.hint(&name, &candidates, &format!("the pipeline's `{kind}` steps"));
+                let hint = self.hint(&name, &candidates, &what);
                 self.say(node.span, message, hint);
                 None
             }
@@ -188,7 +191,7 @@ impl<'t> Resolver<'_, 't, '_> {
                 self.say(node.span, message, Some(hint));
                 return None;
             }
-            return self.of_kind(from, "model", "train");
+            return self.of_kind(from, "model", &MODEL_KINDS);
         };
         let is_version = !version.is_empty() && version.bytes().all(|byte| byte.is_ascii_digit());
         if !is_name(model) || !(is_name(version) || is_version) {
@@ -375,6 +378,11 @@ fn parts_of(split: &StepInfo<'_>) -> Vec<&'static str> {
         parts.push("validation");
     }
     parts
+}
+
+/// `a`, `a or b`: each as `written` has it.
+fn listed(kinds: &[&str], last: &str, written: impl Fn(&str) -> String) -> String {
+    kinds.iter().map(|kind| written(kind)).collect::<Vec<_>>().join(&format!(" {last} "))
 }
 
 fn with_article(kind: &str) -> String {

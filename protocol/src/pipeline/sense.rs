@@ -22,6 +22,7 @@ pub(super) fn look(source: &Source<'_>, root: &Node, steps: &[StepInfo<'_>], com
             Some("expect") => looker.expect(step),
             Some("split") => looker.split(step),
             Some("train") => looker.train(step),
+            Some("tune") => looker.tune(step),
             Some("validate") => looker.validate(step),
             Some("register") => looker.register(index),
             Some("score") => looker.score(step),
@@ -274,6 +275,44 @@ impl Looker<'_, '_, '_> {
             };
             let message = format!("`{}` is for {says}, but `task` is `{asked}`", algorithm.key);
             self.error(algorithm.key_span, message, hint);
+        }
+    }
+
+    fn tune(&mut self, step: &StepInfo<'_>) {
+        if let Some(features) = step.param("features") {
+            self.features(step, features);
+        }
+        let listed = step.param("algorithms").map(Node::items).unwrap_or_default();
+        let algorithms: Vec<&str> =
+            listed.iter().filter_map(|node| node.entries().first()).map(|entry| entry.key.as_str()).collect();
+        for entry in step.param("space").map(Node::entries).unwrap_or_default() {
+            let of = entry.key.split_once('.').map(|(of, _)| of);
+            if !of.is_some_and(|of| of == "features" || algorithms.contains(&of)) {
+                let message = format!("`{}` is no setting of the algorithms or the features", entry.key);
+                let hint = "write the algorithm and its setting: `random_forest.max_depth`, or `features.scale`";
+                self.error(entry.key_span, message, hint);
+            }
+            let has = |key: &str| entry.value.get(key).is_some_and(|value| value.kind != Kind::Null);
+            let (numbers, choices) = (has("low") && has("high"), has("choices"));
+            match entry.value.get("type").and_then(Node::as_str) {
+                Some("categorical") if !choices => {
+                    self.error(entry.key_span, format!("`{}` has no `choices`", entry.key), "list its values");
+                }
+                Some("integer" | "float") if !numbers => {
+                    let hint = "give `low` and `high`";
+                    self.error(entry.key_span, format!("`{}` has no bounds", entry.key), hint);
+                }
+                _ => {}
+            }
+        }
+        let folds = step.param("folds");
+        let by = folds.and_then(|folds| folds.get("by"));
+        let column = folds.and_then(|folds| folds.get("column")).filter(|node| node.kind != Kind::Null);
+        if let Some(by) = by
+            && matches!(by.as_str(), Some("group" | "time"))
+            && column.is_none()
+        {
+            self.error(by.span, "folds by a group or by time need a column", "add `column:`");
         }
     }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::complaint::Complaints;
-use super::steps::{Expect, Ingest, Noop, Register, Score, Split, Train, Transform, Validate, When};
+use super::steps::{Expect, Ingest, Noop, Register, Score, Split, Train, Transform, Tune, Validate, When};
 
 /// How often a step is tried again when it doesn't say.
 pub const RETRIES_DEFAULT: u16 = 2;
@@ -92,6 +92,7 @@ pub enum Task {
     Expect(Expect),
     Split(Split),
     Train(Train),
+    Tune(Tune),
     Validate(Validate),
     Register(Register),
     Score(Score),
@@ -107,6 +108,7 @@ impl Task {
             Task::Expect(_) => "expect",
             Task::Split(_) => "split",
             Task::Train(_) => "train",
+            Task::Tune(_) => "tune",
             Task::Validate(_) => "validate",
             Task::Register(_) => "register",
             Task::Score(_) => "score",

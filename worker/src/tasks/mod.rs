@@ -1,6 +1,6 @@
 //! One file a task kind, and what tells them apart.
 
-use gristmill_protocol::message::Expansion;
+use gristmill_protocol::message::{Expansion, ReturnCause};
 use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::StepPayload;
 use gristmill_protocol::pipeline::Task;
@@ -18,6 +18,7 @@ pub(crate) mod score;
 pub(crate) mod split;
 pub(crate) mod train;
 pub(crate) mod transform;
+pub(crate) mod tune;
 pub(crate) mod validate;
 
 /// How a task ends when nothing goes wrong.
@@ -30,6 +31,8 @@ pub(crate) enum TaskEnd {
     Result(Vec<u8>),
     Expanded(Expansion),
     Rejected(String),
+    /// Handed back, to be done later.
+    Returned(ReturnCause),
     Stopped,
 }
 
@@ -39,6 +42,7 @@ pub(crate) enum Child {
     Ingest(ingest::ReadFile),
     Transform(transform::RunQuery),
     Expect(expect::CheckPartition),
+    Tune(tune::RunTrial),
     Noop(noop::Wait),
 }
 
@@ -56,6 +60,7 @@ pub(crate) enum JoinWhat {
     Ingest(ingest::GatherFiles),
     Transform(transform::GatherPartitions),
     Expect(expect::Conclude),
+    Tune(tune::TrainWinner),
     Noop,
 }
 
@@ -68,7 +73,9 @@ pub(crate) fn world(context: &TaskContext<'_>, payload: &StepPayload) -> Result<
         Task::Ingest(ingest) => ingest::world(context, ingest, payload).map(Some),
         Task::Validate(validate) => validate::world(context, validate, payload).map(Some),
         Task::Score(score) => score::world(context, score, &payload.work_folder).map(Some),
-        Task::Transform(_) | Task::Expect(_) | Task::Split(_) | Task::Train(_) => Ok(Some(String::new())),
+        Task::Transform(_) | Task::Expect(_) | Task::Split(_) | Task::Train(_) | Task::Tune(_) => {
+            Ok(Some(String::new()))
+        }
         // Registering is an effect outside, and is the same for the same run and step anyway.
         Task::Register(_) | Task::Noop(_) => Ok(None),
     }
@@ -86,6 +93,7 @@ pub(crate) fn step(
         Task::Expect(expect) => expect::plan(context, expect, cache_key),
         Task::Split(split) => split::split(context, split),
         Task::Train(train) => train::train(context, train),
+        Task::Tune(tune) => tune::plan(context, tune, cache_key),
         Task::Validate(validate) => validate::validate(context, validate, payload),
         Task::Register(register) => register::register(context, register),
         Task::Score(score) => score::score(context, score, payload),
@@ -99,6 +107,7 @@ pub(crate) fn child(context: &TaskContext<'_>, child: &Child, item: Option<&Item
         Child::Ingest(read) => ingest::read(context, read, item),
         Child::Transform(query) => transform::run(context, query, item),
         Child::Expect(check) => expect::check(context, check, item),
+        Child::Tune(trial) => tune::run(context, trial, item),
         Child::Noop(wait) => noop::wait(context, wait),
     }
 }
@@ -113,6 +122,7 @@ pub(crate) fn join(
         JoinWhat::Ingest(gather) => ingest::gather(context, gather, children),
         JoinWhat::Transform(gather) => transform::gather(context, gather, children),
         JoinWhat::Expect(conclude) => expect::conclude(context, conclude, children),
+        JoinWhat::Tune(winner) => tune::train_winner(context, winner),
         JoinWhat::Noop => Ok(TaskEnd::Made(Output::Nothing)),
     }
 }

@@ -6,9 +6,9 @@ use gristmill_ml::model::{Model, Training};
 use gristmill_ml::partition::PartitionReader;
 use gristmill_ml::profile::Profiler;
 use gristmill_ml::target::TargetFitter;
-use gristmill_protocol::Failure;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::pipeline::steps::Train;
+use gristmill_protocol::{Digest, Failure};
 
 use super::{TaskEnd, if_stopped};
 use crate::context::TaskContext;
@@ -17,7 +17,18 @@ use crate::failure::IntoFailure;
 
 /// Trains the model.
 pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd, Failure> {
-    let manifest = load_manifest(context, context.dataset(&train.input)?.manifest)?;
+    let manifest = context.dataset(&train.input)?.manifest;
+    train_on(context, train, manifest, None)
+}
+
+/// Trains a model on a dataset. `study` is the search that found the settings.
+pub(super) fn train_on(
+    context: &TaskContext<'_>,
+    train: &Train,
+    manifest: Digest,
+    study: Option<Digest>,
+) -> Result<TaskEnd, Failure> {
+    let manifest = load_manifest(context, manifest)?;
     let blobs = blobs(context, &manifest)?;
     let columns: Vec<&str> = std::iter::once(train.target.as_str())
         .chain(train.features.numeric.iter().map(String::as_str))
@@ -90,5 +101,5 @@ pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd,
     let bytes = model.to_bytes();
     let size = bytes.len() as u64;
     let algorithm = estimators::algorithm_name(&train.algorithm).to_owned();
-    Ok(TaskEnd::Made(Output::Model { model: context.put(bytes)?, bytes: size, rows, algorithm }))
+    Ok(TaskEnd::Made(Output::Model { model: context.put(bytes)?, bytes: size, rows, algorithm, study }))
 }
