@@ -7,6 +7,7 @@
 //! datasets.rs   manifests and partitions in the artifact store
 //! documents.rs  the JSON artifacts that steps leave behind
 //! failure.rs    errors of the learning crate as a task's failure
+//! spans.rs      what a trace shows of the work
 //! fanout.rs     growing children over partitions or files, and joining them
 //! tasks/        one file a kind
 //! ```
@@ -21,6 +22,7 @@ pub mod documents;
 mod executor;
 mod failure;
 mod fanout;
+mod spans;
 mod tasks;
 
 pub use context::Resources;
