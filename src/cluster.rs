@@ -1,6 +1,6 @@
 //! A scheduler and a worker, each to be started in this process, and where they meet.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
@@ -9,8 +9,10 @@ use gristmill_backends::broker::embedded::EmbeddedBroker;
 use gristmill_backends::broker::rabbitmq::{self, RabbitBroker, RabbitOptions};
 use gristmill_backends::broker::submissions::SubmissionQueue;
 use gristmill_protocol::WorkerId;
+use gristmill_protocol::limits::{LEASE_MS, SHARD_LEASE_MS};
 use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_telemetry::Telemetry;
+use gristmill_telemetry::readiness::Contact;
 use gristmill_worker::{Executor, Resources};
 use gristmill_worker_runtime::{Drain, Execute, Heartbeat, Worker, WorkerConfig};
 use rand::TryRng;
@@ -28,6 +30,8 @@ const MEMORY_SHARE: u64 = 2;
 const MEMORY_UNKNOWN: u64 = 2 << 30;
 /// How long a part may take to stop: a worker's grace period and some more.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the end may wait for the traces of runs that ended last: one call of the store, and some more.
+const TELL_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How a worker is set up.
 #[derive(Clone, Debug)]
@@ -85,18 +89,25 @@ pub struct SchedulerPart {
     /// Takes submissions, where there is a queue of them.
     intake: Option<JoinHandle<()>>,
     stop: oneshot::Sender<()>,
+    /// The store must answer while the shards are its own: past that another scheduler may have them.
+    pub store: Arc<Contact>,
+    observer: Arc<SchedulerObserver>,
 }
 
 impl SchedulerPart {
     pub async fn start(home: &Home, open: OpenBroker, telemetry: &Telemetry) -> anyhow::Result<SchedulerPart> {
         let OpenBroker { broker, submissions, system } = open;
+        let store = Contact::new("the scheduler's state store", Duration::from_millis(SHARD_LEASE_MS));
         let observer = SchedulerObserver {
             spans: telemetry.spans(),
             metrics: telemetry.metrics(),
             state: home.state.clone(),
             system,
+            store: store.clone(),
+            telling: Mutex::default(),
         };
-        let config = DriverConfig { observer: Arc::new(observer), ..DriverConfig::all_shards(random_bits() as u64) };
+        let observer = Arc::new(observer);
+        let config = DriverConfig { observer: observer.clone(), ..DriverConfig::all_shards(random_bits() as u64) };
         let driver = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
             .await
             .context("failed to start the scheduler")?;
@@ -106,7 +117,7 @@ impl SchedulerPart {
             stopped.await.ok();
         }));
         let intake = submissions.map(|queue| tokio::spawn(crate::intake::serve(queue, home.state.clone())));
-        Ok(SchedulerPart { driver, intake, stop })
+        Ok(SchedulerPart { driver, intake, stop, store, observer })
     }
 
     /// Whether it has ended, which it doesn't by itself.
@@ -122,6 +133,9 @@ impl SchedulerPart {
         if self.stop.send(()).is_ok() && tokio::time::timeout(STOP_PATIENCE, self.driver).await.is_err() {
             tracing::warn!("the scheduler didn't stop in time");
         }
+        if tokio::time::timeout(TELL_PATIENCE, self.observer.told()).await.is_err() {
+            tracing::debug!("runs that ended last aren't told");
+        }
     }
 }
 
@@ -130,6 +144,8 @@ pub struct WorkerPart {
     pub id: WorkerId,
     worker: JoinHandle<()>,
     drain: watch::Sender<Drain>,
+    /// The store must answer while the leases are the worker's: past that its work is another's.
+    pub store: Arc<Contact>,
 }
 
 impl WorkerPart {
@@ -165,9 +181,12 @@ impl WorkerPart {
         let broker = open.broker.clone();
         let config = WorkerConfig { worker: id, pools: setup.pools, slots: setup.slots };
         let (worker, heartbeat) = Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
+        let store = Contact::new("the worker's state store", Duration::from_millis(LEASE_MS));
+        let beats = store.clone();
+        let heartbeat = heartbeat.telling(Arc::new(move || beats.answered()));
         heartbeat.beat().await;
         beat_on_its_own_thread(heartbeat.with_state(home.heartbeat_state.clone()))?;
-        Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), drain })
+        Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), drain, store })
     }
 
     /// Whether it has ended, which it doesn't by itself.

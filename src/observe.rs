@@ -19,10 +19,12 @@ use gristmill_scheduler::history::History;
 use gristmill_scheduler::observe::Observe;
 use gristmill_telemetry::ids::{TraceContext, parse_traceparent, traceparent};
 use gristmill_telemetry::metrics::{Counter, Gauge, Histogram, Metrics};
+use gristmill_telemetry::readiness::{self, Contact};
 use gristmill_telemetry::serve::{Server, serve};
 use gristmill_telemetry::spans::{Finished, Messages, Spans};
 use gristmill_telemetry::{KeyValue, Settings, Telemetry};
 use gristmill_worker_runtime::{Execute, TaskControl, Work};
+use tokio::task::JoinSet;
 
 use crate::cluster::wall_clock_us;
 
@@ -32,11 +34,15 @@ pub fn start(service: &'static str, instance: String) -> anyhow::Result<Telemetr
     Ok(Telemetry::start(&settings)?)
 }
 
-/// Serves metrics and health at an address, if one is given. Called when the process has reached its servers and
-/// works: that it answers is what readiness says.
-pub async fn listen(telemetry: &Telemetry, address: Option<SocketAddr>) -> anyhow::Result<Option<Server>> {
+/// Serves metrics and health at an address, if one is given. Ready is who has reached these lately.
+pub async fn listen(
+    telemetry: &Telemetry,
+    address: Option<SocketAddr>,
+    contacts: Vec<Arc<Contact>>,
+) -> anyhow::Result<Option<Server>> {
     let Some(address) = address else { return Ok(None) };
-    let server = serve(address, telemetry.metrics(), Arc::new(|| Ok(()))).await.context("failed to serve metrics")?;
+    let server =
+        serve(address, telemetry.metrics(), readiness::all(contacts)).await.context("failed to serve metrics")?;
     eprintln!("metrics at http://{}/metrics", server.address());
     Ok(Some(server))
 }
@@ -51,6 +57,18 @@ pub struct SchedulerObserver {
     pub metrics: Arc<Metrics>,
     pub state: Arc<dyn State>,
     pub system: System,
+    /// The store, as the scheduler's looks at it find it.
+    pub store: Arc<Contact>,
+    /// Runs that have ended and aren't told yet.
+    pub telling: Mutex<JoinSet<()>>,
+}
+
+impl SchedulerObserver {
+    /// Waits until all runs that have ended are told: a run's root span is written a moment after its end.
+    pub async fn told(&self) {
+        let mut telling = std::mem::take(&mut *self.telling.lock().unwrap_or_else(PoisonError::into_inner));
+        while telling.join_next().await.is_some() {}
+    }
 }
 
 impl fmt::Debug for SchedulerObserver {
@@ -97,9 +115,15 @@ impl Observe for SchedulerObserver {
         self.metrics.runs_active.with(&[]).set(runs as f64);
     }
 
+    fn store_answered(&self) {
+        self.store.answered();
+    }
+
     fn run_ended(&self, run: RunId) {
         let (state, spans, metrics) = (self.state.clone(), self.spans.clone(), self.metrics.clone());
-        tokio::spawn(async move {
+        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        while telling.try_join_next().is_some() {}
+        telling.spawn(async move {
             match History::read(&*state, run).await {
                 Ok(history) => tell(&history, &spans, &metrics),
                 Err(error) => {

@@ -44,7 +44,7 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
-    let _metrics = listen(telemetry, args.metrics).await?;
+    let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, || scheduler.is_broken()).await?;
     eprintln!("scheduler ends; its shards are given up");
@@ -61,7 +61,7 @@ pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry
     let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
-    let _metrics = listen(telemetry, args.metrics).await?;
+    let _metrics = listen(telemetry, args.metrics, vec![worker.store.clone()]).await?;
     eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken()).await?;
     drain(&mut worker, &mut ends).await;
@@ -77,7 +77,8 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
-    let _metrics = listen(telemetry, args.worker.metrics).await?;
+    let contacts = vec![scheduler.store.clone(), worker.store.clone()];
+    let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
     wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
     drain(&mut worker, &mut ends).await;

@@ -12,8 +12,11 @@ use axum::routing::post;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
-use support::servers::{Process, Servers, wait_for};
+use support::servers::{PATIENCE, Servers};
 use support::{Place, small_flights};
+
+/// Attempts are told in whole microseconds, what is inside them in nanoseconds.
+const CLOCK_NS: u64 = 1_000;
 
 /// Takes spans over OTLP/HTTP, on a runtime of its own.
 struct Collector {
@@ -49,13 +52,9 @@ fn a_run_over_processes_is_one_tree_without_orphans() {
     small_flights(&place, &[1, 2], 5);
     let endpoint = format!("http://{}", collector.address);
     let spawn = |arguments: &[&str]| {
-        let mut command = servers.command(&place, arguments);
-        Process(command.env("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint).spawn().expect("the program starts"))
+        servers.spawn_ready(&place, arguments, &[("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str())])
     };
-    let mut processes = vec![spawn(&["scheduler"])];
-    processes.push(spawn(&["worker", "--slots", "1"]));
-    processes.push(spawn(&["worker", "--slots", "1"]));
-    servers.wait_for_workers(&place, 2);
+    let mut processes = [spawn(&["scheduler"]), spawn(&["worker", "--slots", "1"]), spawn(&["worker", "--slots", "1"])];
     let submitted = servers.json(&place, &["submit", "flights.yaml", "--json"]);
     let run = submitted["run"].as_str().expect("a run").to_owned();
     servers.json(&place, &["wait", &run, "--json"]);
@@ -63,17 +62,21 @@ fn a_run_over_processes_is_one_tree_without_orphans() {
     let drawn = servers.json(&place, &["trace", &run, "--json"]);
     let drawn = drawn.as_array().expect("spans");
     let expected: BTreeSet<&str> = drawn.iter().filter_map(|span| span["span_id"].as_str()).collect();
+    processes.iter().for_each(|process| process.signal("TERM"));
     for process in &mut processes {
-        process.signal("TERM");
         assert!(process.0.wait().expect("it ends").success());
     }
+    // All that they had to send has left; what is expected comes first or not at all.
     let mut found: BTreeMap<String, Span> = BTreeMap::new();
-    wait_for("all spans", || {
-        while let Ok(span) = collector.spans.try_recv() {
-            found.insert(hex(&span.span_id), span);
-        }
-        expected.iter().all(|id| found.contains_key(*id)).then_some(())
-    });
+    while !expected.iter().all(|id| found.contains_key(*id)) {
+        let span = collector.spans.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            let missing: Vec<_> =
+                drawn.iter().filter(|span| !found.contains_key(span["span_id"].as_str().unwrap_or(""))).collect();
+            panic!("{missing:#?} didn't come")
+        });
+        found.insert(hex(&span.span_id), span);
+    }
+    found.extend(collector.spans.try_iter().map(|span| (hex(&span.span_id), span)));
     let trace = drawn[0]["trace_id"].as_str().expect("a trace");
     let of_run: Vec<&Span> = found.values().filter(|span| hex(&span.trace_id) == trace).collect();
     assert_eq!(of_run.len(), found.len(), "no span is in another trace");
@@ -85,6 +88,26 @@ fn a_run_over_processes_is_one_tree_without_orphans() {
         .map(|span| span.name.as_str())
         .collect();
     assert!(orphans.is_empty(), "{orphans:?} have no parent");
+    // What happens inside an attempt is below it, and on the worker that made it.
+    for (inner, task) in [
+        ("infer schema", "task flights"),
+        ("run query", "task trips"),
+        ("fit features", "task model"),
+        ("train units", "task model"),
+        ("measure partition", "task quality"),
+        ("score partition", "task scores"),
+        ("register version", "task release"),
+    ] {
+        let span = of_run.iter().find(|span| span.name == inner).unwrap_or_else(|| panic!("no span `{inner}`"));
+        let attempt = &found[&hex(&span.parent_span_id)];
+        assert!(attempt.name.starts_with(task), "`{inner}` is in `{}`", attempt.name);
+        assert!(expected.contains(hex(&attempt.span_id).as_str()), "the journal knows `{}`", attempt.name);
+        let within = attempt.start_time_unix_nano <= span.start_time_unix_nano + CLOCK_NS
+            && span.end_time_unix_nano <= attempt.end_time_unix_nano + CLOCK_NS;
+        assert!(within, "`{inner}` isn't within `{}`", attempt.name);
+    }
+    assert!(of_run.iter().any(|span| span.name == "read artifact"), "artifacts are read");
+    assert!(of_run.iter().any(|span| span.name == "write artifact"), "artifacts are written");
     // Each message that was worked on leads back to the one that was published.
     const PRODUCER: i32 = 4;
     const CONSUMER: i32 = 5;

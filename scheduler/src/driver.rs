@@ -544,6 +544,7 @@ impl Driver {
         self.next_poll = Instant::now() + Duration::from_millis(pause);
         match polled.clock {
             Ok(clock) => {
+                self.config.observer.store_answered();
                 if self.clock.look(clock, polled.at) {
                     warn!("the store has begun another life");
                     self.no_taking_until = Instant::now() + Duration::from_millis(SHARD_LEASE_MS);

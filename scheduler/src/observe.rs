@@ -22,6 +22,9 @@ pub trait Observe: Debug + Send + Sync {
     /// The facts of a turn are durable.
     fn appended(&self, _took: Duration) {}
 
+    /// The store has answered a look at it, of which there is one every half second.
+    fn store_answered(&self) {}
+
     /// A run has ended, as its journal says.
     fn run_ended(&self, _run: RunId) {}
 

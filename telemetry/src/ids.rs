@@ -57,13 +57,6 @@ impl TraceContext {
         TraceContext { run: attempt.run, span: SpanId::of_attempt(attempt) }
     }
 
-    /// A scope for the log: lines written in it carry the ids. It is of the highest level, because a scope
-    /// that the filter removes gives no ids to the lines that it keeps.
-    pub fn log_scope(self) -> tracing::Span {
-        let trace_id = format!("{:032x}", self.run.as_u128());
-        tracing::error_span!("work", run = %self.run, trace_id, span_id = %self.span)
-    }
-
     pub(crate) fn opentelemetry(self, is_remote: bool) -> SpanContext {
         SpanContext::new(
             TraceId::from_bytes(self.run.as_u128().to_be_bytes()),

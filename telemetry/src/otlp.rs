@@ -1,26 +1,22 @@
-//! Sending spans and metrics to a collector: OTLP over HTTP, from threads of our own.
+//! Sending spans and metrics to a collector over OTLP, from threads of our own.
 //!
-//! The SDK's processor and reader each have a thread that waits for its requests. The requests themselves run
-//! on a small runtime here, so that nothing depends on the caller's, and a caller who blocks its own
+//! The SDK's processor and reader each have a thread that waits for its requests. Timers and sockets of the requests
+//! are those of a small runtime here, so that nothing depends on the caller's, and a caller who blocks its own
 //! runtime at the end doesn't keep the last batch from leaving.
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Meter, MeterProvider as _};
-use opentelemetry_http::hyper::HyperClient;
-use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response};
-use opentelemetry_otlp::{MetricExporter, Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider};
 use opentelemetry_sdk::trace::{BatchConfigBuilder, BatchSpanProcessor, SpanProcessor as _};
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
+use crate::collector::{Problem, metric_exporter, span_exporter};
 use crate::spans::Spans;
 use crate::{Settings, TelemetryError};
 
@@ -28,8 +24,6 @@ use crate::{Settings, TelemetryError};
 const QUEUE_SPANS: usize = 8 * 1024;
 /// Spans in one request: about 250 KiB, under the 4 MiB that collectors take.
 const BATCH_SPANS: usize = 512;
-/// How long one request may take. Past it the collector is as good as away, and the queue fills.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The ways to the collector.
 pub(crate) struct Exporters {
@@ -47,22 +41,16 @@ impl fmt::Debug for Exporters {
 impl Exporters {
     /// Starts those that the settings name; nothing when they name none.
     pub(crate) fn start(settings: &Settings) -> Result<Option<Exporters>, TelemetryError> {
-        let any = settings.traces_endpoint.as_ref().or(settings.metrics_endpoint.as_ref());
-        let Some(any) = any else { return Ok(None) };
-        let failed = |endpoint: &str, source: Box<dyn std::error::Error + Send + Sync>| TelemetryError::Exporter {
-            endpoint: endpoint.to_owned(),
-            source,
-        };
+        let Some(any) = settings.traces.as_ref().or(settings.metrics.as_ref()) else { return Ok(None) };
+        let failed =
+            |endpoint: &str, source: Problem| TelemetryError::Exporter { endpoint: endpoint.to_owned(), source };
         // One thread: it serializes nothing, and waits for one or two connections.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("telemetry")
             .enable_all()
             .build()
-            .map_err(|source| failed(any, source.into()))?;
-        // One for both, and so one warning.
-        let client: Arc<dyn HttpClient> =
-            Arc::new(client(runtime.handle().clone()).map_err(|source| failed(any, source.into()))?);
+            .map_err(|source| failed(&any.endpoint, source.into()))?;
         let resource = Resource::builder()
             .with_service_name(settings.service)
             .with_attributes([
@@ -70,15 +58,8 @@ impl Exporters {
                 KeyValue::new("service.instance.id", settings.instance.clone()),
             ])
             .build();
-        let processor = settings.traces_endpoint.as_ref().map(|endpoint| {
-            let exporter = SpanExporter::builder()
-                .with_http()
-                .with_shared_http_client(Arc::clone(&client))
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(endpoint)
-                .with_timeout(REQUEST_TIMEOUT)
-                .build()
-                .map_err(|source| failed(endpoint, source.into()))?;
+        let processor = settings.traces.as_ref().map(|to| {
+            let exporter = span_exporter(to, runtime.handle()).map_err(|source| failed(&to.endpoint, source))?;
             let config = BatchConfigBuilder::default()
                 .with_max_queue_size(QUEUE_SPANS)
                 .with_max_export_batch_size(BATCH_SPANS)
@@ -88,15 +69,8 @@ impl Exporters {
             processor.set_resource(&resource);
             Ok(Arc::new(processor))
         });
-        let meters = settings.metrics_endpoint.as_ref().map(|endpoint| {
-            let exporter = MetricExporter::builder()
-                .with_http()
-                .with_shared_http_client(Arc::clone(&client))
-                .with_protocol(Protocol::HttpBinary)
-                .with_endpoint(endpoint)
-                .with_timeout(REQUEST_TIMEOUT)
-                .build()
-                .map_err(|source| failed(endpoint, source.into()))?;
+        let meters = settings.metrics.as_ref().map(|to| {
+            let exporter = metric_exporter(to, runtime.handle()).map_err(|source| failed(&to.endpoint, source))?;
             let reader = PeriodicReader::builder(exporter).with_interval(settings.metrics_every).build();
             Ok(SdkMeterProvider::builder().with_resource(resource.clone()).with_reader(reader).build())
         });
@@ -123,61 +97,15 @@ impl Exporters {
                 let _ = ended.send(());
             });
         } else {
-            drop(ended);
+            let _ = ended.send(());
         }
-        if let Some(processor) = self.processor {
-            let _ = processor.shutdown_with_timeout(limit);
+        let spans_left = self.processor.is_none_or(|processor| processor.shutdown_with_timeout(limit).is_ok());
+        let metrics_left = end.recv_timeout(limit.saturating_sub(started.elapsed())).is_ok();
+        if spans_left && metrics_left {
+            self.runtime.shutdown_background();
+        } else {
+            // A request that still waits would find its timer gone, and panic. The runtime ends with the process.
+            std::mem::forget(self.runtime);
         }
-        let _ = end.recv_timeout(limit.saturating_sub(started.elapsed()));
-        self.runtime.shutdown_background();
-    }
-}
-
-/// A client that takes `http` and `https`.
-fn client(runtime: Handle) -> std::io::Result<CollectorClient<impl HttpClient>> {
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
-        .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-        .https_or_http()
-        .enable_http1()
-        .build();
-    // The client registers its timer with the runtime that it is used on, not the one it is made on.
-    let inner = Arc::new(HyperClient::new(connector, REQUEST_TIMEOUT, None));
-    Ok(CollectorClient { inner, runtime, is_away: AtomicBool::new(false) })
-}
-
-/// Runs requests on our runtime, and says once when the collector goes away.
-struct CollectorClient<C> {
-    inner: Arc<C>,
-    runtime: Handle,
-    is_away: AtomicBool,
-}
-
-impl<C> fmt::Debug for CollectorClient<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("CollectorClient")
-    }
-}
-
-#[async_trait]
-impl<C: HttpClient + 'static> HttpClient for CollectorClient<C> {
-    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let inner = Arc::clone(&self.inner);
-        let endpoint = request.uri().to_string();
-        let sent = self.runtime.spawn(async move { inner.send_bytes(request).await }).await;
-        let sent = sent.map_err(HttpError::from).and_then(|sent| sent);
-        let problem = match &sent {
-            Ok(response) if response.status().is_success() => None,
-            Ok(response) => Some(format!("it answered {}", response.status())),
-            Err(error) => Some(error.to_string()),
-        };
-        let was_away = self.is_away.swap(problem.is_some(), Ordering::Relaxed);
-        match problem {
-            Some(problem) if !was_away => {
-                tracing::warn!(endpoint, problem, "the collector doesn't take spans and metrics; they are dropped");
-            }
-            None if was_away => tracing::info!(endpoint, "the collector takes spans and metrics again"),
-            _ => {}
-        }
-        sent
     }
 }

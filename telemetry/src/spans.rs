@@ -1,7 +1,7 @@
 //! Spans that have ended, with ids and times that the caller knows.
 //!
 //! Whoever sees an end writes the span: the scheduler those of runs and steps, the worker those of attempts and
-//! what is inside them, both sides of the broker those of messages. A parent may be written after its children, and by
+//! (`inner.rs`) what is inside them, both sides of the broker those of messages. A parent may be written after its children, and by
 //! another process.
 //!
 //! Messaging spans follow the OpenTelemetry semantic conventions 1.44 ("Messaging spans").
@@ -16,8 +16,13 @@ use opentelemetry::{InstrumentationScope, KeyValue};
 use opentelemetry_sdk::trace::{
     BatchSpanProcessor, IdGenerator as _, RandomIdGenerator, SpanData, SpanEvents, SpanLinks, SpanProcessor as _,
 };
+use tracing::Subscriber;
+use tracing_subscriber::Layer;
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::ids::{SpanId, TraceContext};
+use crate::inner;
+use crate::metrics::Metrics;
 
 /// Links of one span. A bundle has 256 attempts at the most; collectors cut spans at 128 links, and the first
 /// ones say where a batch came from.
@@ -78,6 +83,15 @@ impl Spans {
     pub(crate) fn over(processor: Option<Arc<BatchSpanProcessor>>) -> Spans {
         let scope = InstrumentationScope::builder("gristmill").with_version(env!("CARGO_PKG_VERSION")).build();
         Spans { processor, ids: RandomIdGenerator::default(), scope }
+    }
+
+    /// The layer that exports what happens inside attempts, when there is a collector.
+    pub(crate) fn inner_layer<S>(&self, metrics: &Arc<Metrics>) -> Option<Box<dyn Layer<S> + Send + Sync>>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
+    {
+        let processor = Arc::clone(self.processor.as_ref()?);
+        Some(inner::layer(processor, self.scope.clone(), Arc::clone(metrics)).boxed())
     }
 
     /// Whether spans go anywhere: attributes that take work to gather needn't be.

@@ -1,89 +1,34 @@
 //! What a collector and a Prometheus server get from us, over real sockets.
 
+mod support;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::Router;
-use axum::http::{HeaderMap, StatusCode};
-use axum::routing::post;
-use bytes::Bytes;
 use gristmill_protocol::{AttemptRef, RunId, TaskKey};
 use gristmill_telemetry::ids::{SpanId, TraceContext, parse_traceparent, traceparent};
 use gristmill_telemetry::serve::serve;
 use gristmill_telemetry::spans::{Finished, Messages, Spans};
-use gristmill_telemetry::{KeyValue, Settings, Telemetry};
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use gristmill_telemetry::{KeyValue, Protocol, Settings, Telemetry};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::trace::v1::Span;
-use prost::Message as _;
+use support::{Collector, PROTOCOLS, attribute, destination, start_hanging_grpc};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 
 /// A limit that only a bug can reach.
 const PATIENCE: Duration = Duration::from_secs(30);
 const START_US: u64 = 1_700_000_000_000_000;
 
-/// A collector that keeps what it gets.
-struct Collector {
-    address: SocketAddr,
-    spans: mpsc::UnboundedReceiver<(String, Span)>,
-    metrics: mpsc::UnboundedReceiver<ExportMetricsServiceRequest>,
-}
-
-impl Collector {
-    async fn start() -> Collector {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let (span, spans) = mpsc::unbounded_channel();
-        let (metric, metrics) = mpsc::unbounded_channel();
-        let traces = move |headers: HeaderMap, body: Bytes| async move {
-            assert_eq!(headers["content-type"], "application/x-protobuf");
-            let request = ExportTraceServiceRequest::decode(body).expect("a request");
-            for group in request.resource_spans {
-                let resource = group.resource.expect("a resource");
-                let service = attribute(&resource.attributes, "service.name").expect("it has a name");
-                for all in group.scope_spans {
-                    all.spans.into_iter().for_each(|one| span.send((service.clone(), one)).expect("the test waits"));
-                }
-            }
-            StatusCode::OK
-        };
-        let measured = move |body: Bytes| async move {
-            metric.send(ExportMetricsServiceRequest::decode(body).expect("a request")).expect("the test waits");
-            StatusCode::OK
-        };
-        let app = Router::new().route("/v1/traces", post(traces)).route("/v1/metrics", post(measured));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        Collector { address, spans, metrics }
-    }
-
-    /// All spans that came so far.
-    fn spans(&mut self) -> Vec<(String, Span)> {
-        std::iter::from_fn(|| self.spans.try_recv().ok()).collect()
-    }
-}
-
-fn attribute(attributes: &[opentelemetry_proto::tonic::common::v1::KeyValue], key: &str) -> Option<String> {
-    let found = attributes.iter().find(|attribute| attribute.key == key)?;
-    match found.value.as_ref()?.value.as_ref()? {
-        Value::StringValue(text) => Some(text.clone()),
-        Value::IntValue(number) => Some(number.to_string()),
-        other => panic!("{key} is {other:?}"),
-    }
-}
-
-fn settings(service: &'static str, address: SocketAddr) -> Settings {
+fn settings(service: &'static str, protocol: Protocol, address: SocketAddr) -> Settings {
     Settings {
         service,
         instance: "w-1".to_owned(),
         log: None,
-        traces_endpoint: Some(format!("http://{address}/v1/traces")),
-        metrics_endpoint: Some(format!("http://{address}/v1/metrics")),
+        traces: Some(destination(protocol, address, "/v1/traces")),
+        metrics: Some(destination(protocol, address, "/v1/metrics")),
         // Nothing goes by itself: the tests look at what the end sends.
         spans_every: Duration::from_secs(3_600),
         metrics_every: Duration::from_secs(3_600),
@@ -117,9 +62,14 @@ fn messages(message_id: Option<&str>, batch: Option<usize>) -> Messages {
 
 #[tokio::test]
 async fn scheduler_and_worker_write_one_tree() {
-    let mut collector = Collector::start().await;
-    let scheduler = Telemetry::start(&settings("gristmill-scheduler", collector.address)).expect("started");
-    let worker = Telemetry::start(&settings("gristmill-worker", collector.address)).expect("started");
+    for protocol in PROTOCOLS {
+        write_one_tree(Collector::start(protocol).await).await;
+    }
+}
+
+async fn write_one_tree(mut collector: Collector) {
+    let start = |service| Telemetry::start(&settings(service, collector.protocol, collector.address)).expect("started");
+    let (scheduler, worker) = (start("gristmill-scheduler"), start("gristmill-worker"));
 
     // Two messages leave, each with its producer's context in a header.
     let out = scheduler.spans();
@@ -191,8 +141,14 @@ async fn scheduler_and_worker_write_one_tree() {
 
 #[tokio::test]
 async fn metrics_reach_the_collector() {
-    let mut collector = Collector::start().await;
-    let telemetry = Telemetry::start(&settings("gristmill-worker", collector.address)).expect("started");
+    for protocol in PROTOCOLS {
+        send_metrics(Collector::start(protocol).await).await;
+    }
+}
+
+async fn send_metrics(mut collector: Collector) {
+    let settings = settings("gristmill-worker", collector.protocol, collector.address);
+    let telemetry = Telemetry::start(&settings).expect("started");
     let metrics = telemetry.metrics();
     metrics.tasks.with(&["succeeded"]).add(3);
     metrics.queue_ready.with(&["default"]).set(7.5);
@@ -200,7 +156,7 @@ async fn metrics_reach_the_collector() {
     metrics.task_duration.with(&["train"]).record(40.0);
     shutdown(telemetry).await;
     let mut found = BTreeMap::new();
-    while let Ok(request) = collector.metrics.try_recv() {
+    for request in collector.metrics() {
         let scopes = request.resource_metrics.into_iter().flat_map(|group| group.scope_metrics);
         found.extend(scopes.flat_map(|scope| scope.metrics).map(|metric| (metric.name, metric.data)));
     }
@@ -214,20 +170,26 @@ async fn metrics_reach_the_collector() {
 
 #[tokio::test]
 async fn a_collector_that_is_away_costs_nothing_but_spans() {
-    // One that refuses, and one that takes connections and never answers.
+    // One that refuses, one that takes connections and never answers, and one that takes even requests.
     let refuses = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    for address in [refuses, silent.local_addr().expect("bound")] {
-        let telemetry = Telemetry::start(&settings("gristmill-worker", address)).expect("started");
+    let silent = (silent.local_addr().expect("bound"), silent);
+    let away = PROTOCOLS.into_iter().flat_map(|protocol| [(protocol, refuses), (protocol, silent.0)]);
+    for (protocol, address) in away.chain([(Protocol::Grpc, start_hanging_grpc().await)]) {
+        let telemetry = Telemetry::start(&settings("gristmill-worker", protocol, address)).expect("started");
         let spans = telemetry.spans();
+        let began = Instant::now();
         // More than the queue takes; nobody waits for room.
         for index in 0..20_000 {
             spans.attempt_span(attempt(index), "train", took("train", 1));
         }
         telemetry.metrics().tasks.with(&["failed"]).add(1);
+        let wrote = began.elapsed();
+        // A request may take five seconds: who waited for one would take longer.
+        assert!(wrote < Duration::from_secs(4), "{protocol}: 20 000 spans took {wrote:?}");
         let took = shutdown(telemetry).await;
         // Its limit is two seconds; the rest is for a busy machine.
-        assert!(took < Duration::from_secs(6), "the end took {took:?}");
+        assert!(took < Duration::from_secs(6), "{protocol}: the end took {took:?}");
         spans.run_span(run(), Finished::new("late", START_US, START_US));
     }
 }
@@ -259,9 +221,9 @@ fn sample(line: &str) -> (String, f64) {
 #[tokio::test]
 async fn prometheus_can_read_the_metrics() {
     let Ok(telemetry) = Telemetry::start(&Settings {
-        traces_endpoint: None,
-        metrics_endpoint: None,
-        ..settings("gristmill-worker", ([127, 0, 0, 1], 1).into())
+        traces: None,
+        metrics: None,
+        ..settings("gristmill-worker", Protocol::default(), ([127, 0, 0, 1], 1).into())
     }) else {
         panic!("nothing to start")
     };

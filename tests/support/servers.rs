@@ -2,8 +2,10 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -76,6 +78,26 @@ impl Servers {
 
     fn folder_text(&self) -> &str {
         self.folder.path().to_str().expect("a path in UTF-8")
+    }
+
+    /// Starts a process that says on its standard error when it is ready, and waits until it does.
+    pub fn spawn_ready(&self, place: &Place, arguments: &[&str], variables: &[(&str, &str)]) -> Process {
+        let mut command = self.command(place, arguments);
+        command.envs(variables.iter().copied()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Process(command.spawn().expect("the program starts"));
+        let stderr = process.0.stderr.take().expect("it is piped");
+        let (ready, is_ready) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                eprintln!("{line}");
+                if line.contains("is ready") {
+                    // Said once; whoever waited may have gone.
+                    ready.send(()).ok();
+                }
+            }
+        });
+        is_ready.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{arguments:?} isn't ready"));
+        process
     }
 
     /// Waits until so many workers are known.

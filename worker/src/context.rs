@@ -25,6 +25,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 
 use crate::failure::IntoFailure;
+use crate::spans;
 use crate::trials::TrialTable;
 
 /// What all tasks of a worker share.
@@ -85,14 +86,20 @@ impl TaskContext<'_> {
     }
 
     pub(crate) fn put(&self, bytes: Vec<u8>) -> Result<Digest, Failure> {
+        let writing = spans::write_artifact().entered();
+        writing.record(spans::BYTES, bytes.len() as i64);
         self.wait(self.resources.artifacts.put(Bytes::from(bytes))).map_err(IntoFailure::into_failure)
     }
 
     pub(crate) fn put_file(&self, path: &Path) -> Result<(Digest, u64), Failure> {
-        self.wait(self.resources.artifacts.put_file(path)).map_err(IntoFailure::into_failure)
+        let writing = spans::write_artifact().entered();
+        let put = self.wait(self.resources.artifacts.put_file(path)).map_err(IntoFailure::into_failure)?;
+        writing.record(spans::BYTES, put.1 as i64);
+        Ok(put)
     }
 
     pub(crate) fn get(&self, digest: Digest) -> Result<Bytes, Failure> {
+        let _reading = spans::read_artifact(digest).entered();
         self.wait(self.resources.artifacts.get(digest)).map_err(IntoFailure::into_failure)
     }
 

@@ -11,11 +11,12 @@ use gristmill_protocol::{ErrorCode, Failure, wire};
 use gristmill_worker_runtime::{Execute, TaskControl, Work};
 use serde_bytes::ByteBuf;
 use tokio::runtime::Handle;
-use tracing::{info_span, warn};
+use tracing::warn;
 
 use crate::cache;
 use crate::context::{Resources, TaskContext};
 use crate::failure::IntoFailure;
+use crate::spans;
 use crate::tasks::{self, Child, Join, TaskEnd};
 
 /// Does the work of all task kinds.
@@ -46,7 +47,7 @@ impl Execute for Executor {
         let resources = self.resources.clone();
         let handle = Handle::current();
         let task = move || {
-            let _span = info_span!("task", name = work.name, run = %work.attempt.run).entered();
+            let _attempt = spans::attempt(&work).entered();
             catch_unwind(AssertUnwindSafe(|| run(&resources, handle, &work, &control, payload)))
                 .unwrap_or_else(|panic| Outcome::Failed(panicked(&*panic)))
         };
@@ -138,7 +139,7 @@ fn perform(context: &TaskContext<'_>, work: &Work, payload: Payload) -> Result<T
 fn perform_step(context: &TaskContext<'_>, step: &StepPayload) -> Result<TaskEnd, Failure> {
     let world = tasks::world(context, step)?;
     let key = world.map(|world| cache::key(step, &context.inputs, &world));
-    if let Some(output) = key.and_then(|key| cache::look_up(context, key)) {
+    if let Some(output) = key.and_then(|key| spans::look_into_cache().in_scope(|| cache::look_up(context, key))) {
         return Ok(TaskEnd::Found(output));
     }
     let end = tasks::step(context, step, key)?;

@@ -7,6 +7,7 @@
 //! datasets.rs   manifests and partitions in the artifact store
 //! documents.rs  the JSON artifacts that steps leave behind
 //! failure.rs    errors of the learning crate as a task's failure
+//! spans.rs      what a trace shows of the work
 //! fanout.rs     growing children over partitions or files, and joining them
 //! study_log.rs  what came of a search's trials
 //! trials.rs     the table that all trials of a search share
@@ -23,6 +24,7 @@ pub mod documents;
 mod executor;
 mod failure;
 mod fanout;
+mod spans;
 pub mod study_log;
 mod tasks;
 mod trials;

@@ -53,6 +53,8 @@ metrics! {
     histogram artifact_call_duration: Histogram = "gristmill_artifact_call_duration_seconds" ["verb", "result"] (TASK_SECONDS)
         "How long calls of the artifact store took.";
     counter artifact_bytes: Counter = "gristmill_artifact_bytes_total" ["verb"] "Bytes put into and read from artifacts.";
+    counter inner_spans_dropped: Counter = "gristmill_inner_spans_dropped_total" []
+        "Spans inside attempts that were too many for one attempt, and weren't exported.";
     counter messages: Counter = "gristmill_messages_total" ["operation", "result"]
         "Messages published to and settled with the broker.";
 }

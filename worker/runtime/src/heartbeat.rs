@@ -21,13 +21,23 @@ pub struct Heartbeat {
     pub(crate) held: Held,
     /// Woken to beat at once.
     pub(crate) now: Arc<Notify>,
+    pub(crate) answered: Option<Answered>,
 }
+
+/// Is told of each answer, and must return at once.
+pub type Answered = Arc<dyn Fn() + Send + Sync>;
 
 impl Heartbeat {
     /// The same heartbeat over a connection of its own, which other calls can't hold up.
     #[must_use]
     pub fn with_state(self, state: Arc<dyn State>) -> Heartbeat {
         Heartbeat { state, ..self }
+    }
+
+    /// The same heartbeat, which tells of each answer of the store.
+    #[must_use]
+    pub fn telling(self, answered: Answered) -> Heartbeat {
+        Heartbeat { answered: Some(answered), ..self }
     }
 
     /// Beats once; true when the store answered.
@@ -42,6 +52,9 @@ impl Heartbeat {
         let timeout = Duration::from_millis(STORE_CALL_MS);
         match tokio::time::timeout(timeout, self.state.renew(renewal)).await {
             Ok(Ok(renewed)) => {
+                if let Some(answered) = &self.answered {
+                    answered();
+                }
                 self.held.stop(&renewed.stop);
                 self.held.saw_store(renewed.clock.store);
                 true

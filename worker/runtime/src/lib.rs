@@ -16,6 +16,6 @@ mod outbox;
 mod work;
 mod worker;
 
-pub use heartbeat::Heartbeat;
+pub use heartbeat::{Answered, Heartbeat};
 pub use work::{Execute, Item, TaskControl, Work};
 pub use worker::{Drain, Worker, WorkerConfig};

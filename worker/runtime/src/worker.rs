@@ -136,6 +136,7 @@ impl Worker {
             slots: config.slots,
             held: held.clone(),
             now: beat.clone(),
+            answered: None,
         };
         let worker = Worker {
             config,

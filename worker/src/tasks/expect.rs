@@ -15,7 +15,7 @@ use crate::context::TaskContext;
 use crate::datasets::{blobs, load_manifest};
 use crate::documents::PartitionRef;
 use crate::failure::IntoFailure;
-use crate::fanout;
+use crate::{fanout, spans};
 
 /// Checks one partition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -63,7 +63,9 @@ pub(crate) fn check(
 ) -> Result<TaskEnd, Failure> {
     let partition: PartitionRef = fanout::item(context, item)?;
     let rules = compile(&check.schema, &check.rules)?;
-    let report = rules.check(context.blob(partition.digest)?).map_err(IntoFailure::into_failure)?;
+    let blob = context.blob(partition.digest)?;
+    let report = spans::check_partition(partition.rows).in_scope(|| rules.check(blob));
+    let report = report.map_err(IntoFailure::into_failure)?;
     context.control.progress(partition.rows, None, "rows");
     context.put_result(&report).map(TaskEnd::Result)
 }

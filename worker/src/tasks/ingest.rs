@@ -20,7 +20,7 @@ use crate::context::TaskContext;
 use crate::datasets::{keep, store_manifest};
 use crate::documents::{Manifest, PartitionRef};
 use crate::failure::IntoFailure;
-use crate::fanout;
+use crate::{fanout, spans};
 
 /// Reads one file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -78,6 +78,7 @@ fn discover(context: &TaskContext<'_>, step: &Ingest, payload: &StepPayload) -> 
 /// Brings the bytes of an uploaded file to this disk, if it is one.
 fn fetch(context: &TaskContext<'_>, file: &mut SourceFile, folder: &Path) -> Result<(), Failure> {
     let Some(artifact) = file.artifact else { return Ok(()) };
+    let _fetching = spans::fetch_source().entered();
     file.local = match context.resources.artifacts.local_path(artifact) {
         Some(path) => Some(path),
         None => {
@@ -101,7 +102,8 @@ pub(crate) fn plan(
     for file in &mut files {
         fetch(context, file, scratch.path())?;
     }
-    let schema = ingest::infer(&files, step).map_err(IntoFailure::into_failure)?;
+    let inferred = spans::infer_schema(files.len()).in_scope(|| ingest::infer(&files, step));
+    let schema = inferred.map_err(IntoFailure::into_failure)?;
     let options = ReadOptions::of(step).map_err(IntoFailure::into_failure)?;
     let join = Join {
         what: JoinWhat::Ingest(GatherFiles { schema: schema.clone(), bad_lines: step.bad_lines, files: files.len() }),
@@ -118,6 +120,7 @@ pub(crate) fn read(context: &TaskContext<'_>, read: &ReadFile, item: Option<&Ite
     fetch(context, &mut file, scratch.path())?;
     let mut partitions = Vec::new();
     let mut failure = None;
+    let reading = spans::read_file().entered();
     let result = {
         let mut sink = |finished| keep(context, finished, &mut partitions, &mut failure);
         ingest::read_file(&file, &read.schema, &read.options, scratch.path(), &mut sink)
@@ -126,6 +129,8 @@ pub(crate) fn read(context: &TaskContext<'_>, read: &ReadFile, item: Option<&Ite
         return Err(failure);
     }
     let report = result.map_err(IntoFailure::into_failure)?;
+    reading.record(spans::ROWS, report.rows as i64);
+    drop(reading);
     context.control.progress(report.rows, None, "rows");
     context.put_result(&Read { partitions, report }).map(TaskEnd::Result)
 }

@@ -9,6 +9,7 @@ use super::TaskEnd;
 use super::validate::{load, model_of};
 use crate::context::TaskContext;
 use crate::failure::IntoFailure;
+use crate::spans;
 
 /// Makes the version, once the model is known to load.
 pub(crate) fn register(context: &TaskContext<'_>, register: &Register) -> Result<TaskEnd, Failure> {
@@ -33,6 +34,7 @@ pub(crate) fn register(context: &TaskContext<'_>, register: &Register) -> Result
     let by = format!("step {} of {}", context.step, context.run);
     let clock = context.wait(context.resources.state.clock()).map_err(IntoFailure::into_failure)?;
     let registry = &context.resources.registry;
+    let _registering = spans::register_version().entered();
     let registered = context
         .wait(registry.register(&register.name, new, register.alias.as_deref(), &by, clock.now))
         .map_err(IntoFailure::into_failure)?;

@@ -23,6 +23,7 @@ use crate::context::{TaskContext, resolve};
 use crate::datasets::{blobs, load_manifest};
 use crate::documents::Manifest;
 use crate::failure::{IntoFailure, io};
+use crate::spans;
 
 /// The file that the step writes and the model it uses, which may be the registry's.
 pub(crate) fn world(context: &TaskContext<'_>, score: &Score, work_folder: &str) -> Result<String, Failure> {
@@ -113,6 +114,7 @@ fn write_rows(
         if if_stopped(context).is_some() {
             return Ok(None);
         }
+        let _scoring = spans::score_partition().entered();
         for batch in PartitionReader::open(blob, Some(&columns)).map_err(IntoFailure::into_failure)? {
             let batch = batch.map_err(IntoFailure::into_failure)?;
             let scored = scored_batch(model, &batch, keep)?;

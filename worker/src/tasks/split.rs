@@ -13,6 +13,7 @@ use crate::context::TaskContext;
 use crate::datasets::{blobs, keep, load_manifest, store_manifest};
 use crate::documents::{Manifest, PartitionRef};
 use crate::failure::IntoFailure;
+use crate::spans;
 
 /// Why a partition can't be parted: it can't be read, or its parts can't be written.
 enum ApplyError {
@@ -31,7 +32,8 @@ pub(crate) fn split(context: &TaskContext<'_>, settings: &Split) -> Result<TaskE
     let manifest = load_manifest(context, context.dataset(&settings.input)?.manifest)?;
     let blobs = blobs(context, &manifest)?;
     split::check(&manifest.schema, settings).map_err(IntoFailure::into_failure)?;
-    let assignment = split::assign(&manifest.schema, settings, &blobs).map_err(IntoFailure::into_failure)?;
+    let assignment = spans::assign_parts().in_scope(|| split::assign(&manifest.schema, settings, &blobs));
+    let assignment = assignment.map_err(IntoFailure::into_failure)?;
     let scratch = context.scratch()?;
     let mut partitions: [Vec<PartitionRef>; 3] = Default::default();
     let mut failures: [Option<Failure>; 3] = Default::default();
@@ -52,6 +54,7 @@ pub(crate) fn split(context: &TaskContext<'_>, settings: &Split) -> Result<TaskE
             if let Some(end) = if_stopped(context) {
                 return Ok(end);
             }
+            let _splitting = spans::split_partition().entered();
             let applied = split::apply(blob, assigned, |part, batch| {
                 rows += batch.num_rows() as u64;
                 rollers[part as usize].write(&batch).map_err(|error| ApplyError::Write(error.into_failure()))

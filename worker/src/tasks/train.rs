@@ -14,6 +14,7 @@ use super::{TaskEnd, if_stopped};
 use crate::context::TaskContext;
 use crate::datasets::{blobs, load_manifest};
 use crate::failure::IntoFailure;
+use crate::spans;
 
 /// Trains the model.
 pub(crate) fn train(context: &TaskContext<'_>, train: &Train) -> Result<TaskEnd, Failure> {
@@ -46,6 +47,7 @@ pub(super) fn train_on(
     let schema = manifest.schema.project(&columns).map_err(|error| super::internal(error.to_string()))?;
     let arrow_schema = schema.to_arrow();
 
+    let fitting = spans::fit_target().entered();
     let mut target = TargetFitter::new(&arrow_schema, &train.target, train.task).map_err(IntoFailure::into_failure)?;
     for blob in &blobs {
         for batch in
@@ -55,10 +57,12 @@ pub(super) fn train_on(
         }
     }
     let target = target.finish().map_err(IntoFailure::into_failure)?;
+    drop(fitting);
     estimators::check(&train.algorithm, &target).map_err(IntoFailure::into_failure)?;
 
     let plan = FeaturePlan::new(&train.features, estimators::grows_trees(&train.algorithm), &target)
         .map_err(IntoFailure::into_failure)?;
+    let fitting = spans::fit_features().entered();
     let mut fitter = FeatureFitter::new(&arrow_schema, plan, &target).map_err(IntoFailure::into_failure)?;
     let mut profiler = Profiler::new(&schema);
     for blob in &blobs {
@@ -73,8 +77,10 @@ pub(super) fn train_on(
         }
     }
     let features = fitter.finish().map_err(IntoFailure::into_failure)?;
+    drop(fitting);
 
     let limit = context.resources.memory_bytes;
+    let filling = spans::fill_training_set().entered();
     let mut set =
         TrainingSetBuilder::new(&features, &target, &train.algorithm, limit).map_err(IntoFailure::into_failure)?;
     for blob in &blobs {
@@ -83,12 +89,16 @@ pub(super) fn train_on(
         }
     }
     let set = set.finish().map_err(IntoFailure::into_failure)?;
+    filling.record(spans::ROWS, set.rows() as i64);
+    drop(filling);
     let memory = Memory::estimate(&train.algorithm, set.rows(), set.columns(), features.filled(), target.outputs());
     let threads = memory.threads_within(limit, context.resources.threads).unwrap_or(1);
     let progress = |done: u32, total: u32| context.control.progress(done.into(), Some(total.into()), "parts");
     let control = Control { threads, stop: context.stop_flag(), progress: &progress };
     let units = estimators::units(&train.algorithm, &target);
-    let part = match estimators::train_units(&set, &train.algorithm, train.seed, 0..units, &control) {
+    let trained = spans::train_units(units, threads)
+        .in_scope(|| estimators::train_units(&set, &train.algorithm, train.seed, 0..units, &control));
+    let part = match trained {
         Err(TrainError::Stopped) => return Ok(TaskEnd::Stopped),
         part => part.map_err(IntoFailure::into_failure)?,
     };

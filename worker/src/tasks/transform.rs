@@ -15,7 +15,7 @@ use crate::context::TaskContext;
 use crate::datasets::{blobs, load_manifest, store_manifest, write_partitions};
 use crate::documents::{Manifest, PartitionRef};
 use crate::failure::IntoFailure;
-use crate::fanout;
+use crate::{fanout, spans};
 
 /// Runs the query over one partition.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -117,6 +117,7 @@ fn execute(
     let memory_bytes = usize::try_from(context.resources.memory_bytes).unwrap_or(usize::MAX);
     let limits = QueryLimits { memory_bytes, spill_folder: scratch.path() };
     let mut rows = 0;
+    let running = spans::run_query().entered();
     let partitions = write_partitions(context, scratch.path(), "query", output, |roller| {
         let result = sql::execute(sql, tables, limits, &mut |batch| {
             rows += batch.num_rows() as u64;
@@ -131,5 +132,6 @@ fn execute(
             result => result.map_err(IntoFailure::into_failure),
         }
     })?;
+    running.record(spans::ROWS, rows as i64);
     Ok(if_stopped(context).is_none().then_some(partitions))
 }

@@ -17,6 +17,7 @@ use crate::context::TaskContext;
 use crate::datasets::{blobs, load_manifest};
 use crate::documents::{Evidence, GateResult};
 use crate::failure::IntoFailure;
+use crate::spans;
 
 /// Metrics that a step's output names beside its evaluation, the first that there are.
 const SHOWN: [&str; 9] = ["roc_auc", "pr_auc", "accuracy", "f1", "log_loss", "rmse", "mae", "r2", "brier"];
@@ -95,6 +96,7 @@ fn evaluate(context: &TaskContext<'_>, model: &Model, blobs: &[SharedBlob]) -> R
         if if_stopped(context).is_some() {
             return Ok(None);
         }
+        let _measuring = spans::measure_partition().entered();
         for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
             let batch = batch.map_err(IntoFailure::into_failure)?;
             let truth = model.target().values(&batch).map_err(IntoFailure::into_failure)?;
