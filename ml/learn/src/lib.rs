@@ -4,6 +4,7 @@
 pub mod calibrate;
 pub mod chance;
 pub mod compiled;
+pub mod explain;
 pub mod matrix;
 pub mod normal;
 pub mod resample;
