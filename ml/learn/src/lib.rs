@@ -6,11 +6,14 @@ pub mod boost;
 pub mod calibrate;
 pub mod chance;
 pub mod compiled;
+pub mod explain;
 mod exponential;
+pub mod fair;
 mod histogram;
 pub mod matrix;
 pub mod normal;
 pub mod resample;
+pub mod robust;
 #[cfg(test)]
 mod samples;
 pub mod search;
