@@ -5,6 +5,7 @@ pub mod binning;
 pub mod boost;
 pub mod compiled;
 mod exponential;
+pub mod forest;
 mod histogram;
 pub mod matrix;
 #[cfg(test)]
