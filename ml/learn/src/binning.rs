@@ -55,6 +55,11 @@ impl Bins {
         self.cuts[column][bin]
     }
 
+    /// The bin of a column that a number falls into.
+    pub(crate) fn code_of_cut(&self, column: usize, cut: f64) -> u8 {
+        self.cuts[column].partition_point(|&other| f64::from(other) < cut) as u8
+    }
+
     /// The codes of a matrix with the same columns, laid out in columns.
     pub fn encode(&self, matrix: &Matrix<f32>) -> Codes {
         assert_eq!(matrix.columns(), self.columns(), "rows have the columns that the bins were cut for");

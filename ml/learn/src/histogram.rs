@@ -38,6 +38,12 @@ impl Sums {
         Sums { gradient: self.gradient.wrapping_sub(other.gradient), rest: self.rest.wrapping_sub(other.rest) }
     }
 
+    /// So many of the same.
+    #[inline]
+    pub(crate) fn times(self, times: u32) -> Sums {
+        Sums { gradient: self.gradient * i64::from(times), rest: self.rest * u64::from(times) }
+    }
+
     #[inline]
     pub(crate) fn is_empty(self) -> bool {
         self.rest == 0

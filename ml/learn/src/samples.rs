@@ -41,3 +41,25 @@ pub(crate) fn labels(matrix: &Matrix<f32>, label: impl Fn(&[f64], f64) -> f64) -
 pub(crate) fn two_classes(matrix: &Matrix<f32>) -> Vec<f64> {
     labels(matrix, |x, noise| f64::from(u8::from(x[0] + x[1] * x[2] + 0.6 * (noise - 0.5) > 0.0)))
 }
+
+/// The same numbers with more digits.
+pub(crate) fn wide(matrix: &Matrix<f32>) -> Matrix<f64> {
+    let mut wide = Matrix::zeros(matrix.rows(), matrix.columns(), matrix.layout());
+    for row in 0..matrix.rows() {
+        (0..matrix.columns()).for_each(|column| wide.set(row, column, f64::from(matrix.get(row, column))));
+    }
+    wide
+}
+
+/// Six blobs of 500 rows: `0.3 X` with `3 (row % 3)` added to the first column and `2 (row % 2)` to the
+/// second, rounded to `f32`; `X = matrix(1, 500, 4)`.
+pub(crate) fn blobs() -> Matrix<f64> {
+    let mut blobs = wide(&matrix(1, 500, 4, Layout::Rows));
+    for row in 0..500 {
+        for column in 0..4 {
+            let moved = [3 * (row % 3), 2 * (row % 2), 0, 0][column] as f64;
+            blobs.set(row, column, f64::from((blobs.get(row, column) * 0.3 + moved) as f32));
+        }
+    }
+    blobs
+}

@@ -40,15 +40,6 @@ impl SplitMix {
     pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 * (1.0 / (1u64 << 53) as f64)
     }
-
-    #[cfg(test)]
-    /// Moves `drawn` different items, in a random order, to the front.
-    pub(crate) fn draw_to_front<T>(&mut self, items: &mut [T], drawn: usize) {
-        for at in 0..drawn.min(items.len()) {
-            let other = at + self.below(items.len() - at);
-            items.swap(at, other);
-        }
-    }
 }
 
 fn mix(value: u64) -> u64 {
@@ -68,15 +59,5 @@ mod tests {
         let mut stream = SplitMix::new(1_234_567);
         let first: Vec<u64> = (0..3).map(|_| stream.next()).collect();
         assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
-    }
-
-    #[test]
-    fn what_is_drawn_is_different() {
-        let mut items: Vec<u32> = (0..10).collect();
-        SplitMix::new(3).draw_to_front(&mut items, 4);
-        let mut all = items.clone();
-        all.sort_unstable();
-        assert_eq!(all, (0..10).collect::<Vec<_>>());
-        assert_ne!(items[..4], [0, 1, 2, 3]);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A walk waits for memory at each node, so eight rows go through a tree side by side (or one row through
 //! eight trees), and no step has a branch: a leaf is a node that every row stays at. Three changes of form
-//! make a step nine instructions on 8 bytes a node, and none of them changes a comparison:
+//! make a step eight instructions on 8 bytes a node, and none of them changes a comparison:
 //!
 //! * Inputs are `f32`, so a threshold is the largest `f32` that isn't over it.
 //! * Numbers become whole numbers in the same order, and a missing value the smallest of them, which goes
@@ -32,7 +32,11 @@ const SLOT_MASK: u32 = ((SLOTS_MAX as u32) - 1) << 2;
 /// Where a distance stands in a link.
 const DISTANCE_SHIFT: u32 = 13;
 /// The threshold of a leaf, which nothing is over.
-const NEVER: i32 = i32::MAX;
+const NEVER: u32 = u32::MAX;
+
+/// Missing values: under a leaf's threshold and over all others, or under all.
+const MISSING_LARGE: u32 = NEVER - 1;
+const MISSING_SMALL: u32 = 0;
 
 /// A column as nodes compare it: its index, and whether missing values are its largest.
 type Slot = (u32, bool);
@@ -41,7 +45,7 @@ type Slot = (u32, bool);
 #[repr(C)]
 struct FastNode {
     /// Right if the value is over it.
-    threshold: i32,
+    threshold: u32,
     /// Distance to the left child (0 at a leaf), slot, and two zero bits.
     link: u32,
 }
@@ -106,7 +110,7 @@ impl Walker {
                     return None;
                 }
                 let link = (distance as u32) << DISTANCE_SHIFT | slot << 2;
-                self.nodes.push(FastNode { threshold: key(floor(node.value), i32::MIN), link });
+                self.nodes.push(FastNode { threshold: key(floor(node.value), MISSING_SMALL), link });
                 self.values.push(0.0);
                 next.extend([node.left, node.left + 1]);
             }
@@ -140,7 +144,7 @@ impl Walker {
             return;
         }
         let tiles = (BLOCK_BYTES / (self.slots.len() * LANES * 4)).max(1);
-        let mut block = vec![[0i32; LANES]; self.slots.len() * tiles.min(sums.len().div_ceil(LANES))];
+        let mut block = vec![[0u32; LANES]; self.slots.len() * tiles.min(sums.len().div_ceil(LANES))];
         for (at, sums) in sums.chunks_mut(tiles * LANES).enumerate() {
             for (offset, _) in sums.iter().enumerate() {
                 let values = rows.row(at * tiles * LANES + offset);
@@ -158,7 +162,7 @@ impl Walker {
 
     /// Which nodes eight rows arrive at in a tree.
     #[inline]
-    fn walk_tile(&self, tree: &Tree, tile: &[[i32; LANES]]) -> [usize; LANES] {
+    fn walk_tile(&self, tree: &Tree, tile: &[[u32; LANES]]) -> [usize; LANES] {
         assert_eq!(tile.len(), self.slots.len());
         let mut at = [tree.start; LANES];
         let mut level = 0;
@@ -170,7 +174,7 @@ impl Walker {
                     unsafe {
                         let node = self.nodes.get_unchecked(*at);
                         let offset = (node.link & SLOT_MASK) as usize * LANES + lane * 4;
-                        let value = tile.as_ptr().byte_add(offset).cast::<i32>().read();
+                        let value = tile.as_ptr().byte_add(offset).cast::<u32>().read();
                         *at = step(*at, node, value);
                     }
                 }
@@ -185,7 +189,7 @@ impl Walker {
     }
 
     /// Adds the leaves of one row.
-    fn add_row(&self, keys: &[i32], sum: &mut f64) {
+    fn add_row(&self, keys: &[u32], sum: &mut f64) {
         assert_eq!(keys.len(), self.slots.len());
         for trees in self.trees.chunks(LANES) {
             let mut at = [trees[0].start; LANES];
@@ -216,22 +220,22 @@ impl Walker {
 
 /// From a node to its child, or from a leaf to itself.
 #[inline(always)]
-fn step(at: usize, node: &FastNode, value: i32) -> usize {
-    at + (node.link >> DISTANCE_SHIFT) as usize + usize::from(value > node.threshold)
+fn step(at: usize, node: &FastNode, value: u32) -> usize {
+    at + (node.link >> DISTANCE_SHIFT) as usize + usize::from(node.threshold < value)
 }
 
 #[inline]
-fn slot_key(slot: Slot, row: &[f32]) -> i32 {
+fn slot_key(slot: Slot, row: &[f32]) -> u32 {
     let (column, missing_largest) = slot;
-    // Under a leaf's threshold and over all others; or under all.
-    key(row[column as usize], if missing_largest { NEVER - 1 } else { i32::MIN })
+    key(row[column as usize], if missing_largest { MISSING_LARGE } else { MISSING_SMALL })
 }
 
 /// A number as a whole number with the same order, and the same for both zeros.
 #[inline]
-fn key(value: f32, missing: i32) -> i32 {
-    let bits = (value + 0.0).to_bits() as i32;
-    if value.is_nan() { missing } else { bits ^ ((bits >> 31) as u32 >> 1) as i32 }
+fn key(value: f32, missing: u32) -> u32 {
+    let bits = (value + 0.0).to_bits();
+    let turned = if bits >> 31 == 1 { !bits } else { bits | 1 << 31 };
+    if value.is_nan() { missing } else { turned }
 }
 
 /// The largest `f32` that is not over a number.
