@@ -68,6 +68,8 @@ pub enum Command {
     Show(RunRef),
     /// Say why a run, or a step of it, isn't getting on, or why it ended as it did.
     Explain(RunRef),
+    /// List what a run's searches have tried, while they run and after; the best first.
+    Trials(RunRef),
     /// Ask a run to stop. What succeeded is kept.
     Cancel(CancelArgs),
     /// Draw a run as a waterfall.

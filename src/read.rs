@@ -12,6 +12,7 @@ use crate::problem::Exit;
 use crate::settings::Settings;
 use crate::{
     artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_,
+    trials as tried,
 };
 
 /// Columns of a screen that doesn't say how wide it is.
@@ -70,6 +71,19 @@ pub async fn explain(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> 
         print_json(&explanation.to_json())?;
     } else {
         print!("{}", explanation.to_text());
+    }
+    Ok(Exit::Success)
+}
+
+/// `gristmill trials`.
+pub async fn trials(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
+    let run = home.find_run(args.run.as_deref()).await?;
+    let searches = tried::read(&*home.state, run).await?;
+    if args.json {
+        print_json(&tried::to_json(&searches)?)?;
+    } else {
+        print!("{}", tried::text(&searches));
     }
     Ok(Exit::Success)
 }
