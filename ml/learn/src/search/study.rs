@@ -17,7 +17,9 @@
 //! factor of two (log-normal, 0.7), two to four workers are busy some 60 to 80 % of the time with `in_flight` at
 //! their number, 91 to 98 % with twice that, and 96 to 100 % with four times.
 //!
-//! A study is serialised as its space, its settings and the outcomes told; reading makes the decisions anew.
+//! A study is serialised as its space, its settings and the outcomes told; reading makes the decisions anew. Keep it
+//! as MessagePack: `serde_json` without `float_roundtrip` may read a score as the number next to it, and from
+//! there on other trials may follow.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -279,9 +279,9 @@ fn a_study_goes_on_where_it_was_stopped() {
                 study.tell(job.number, bowl(&job)).unwrap();
             }
         }
-        let text = serde_json::to_string(&study).unwrap();
-        let mut study: Study = serde_json::from_str(&text).unwrap();
-        assert_eq!(serde_json::to_string(&study).unwrap(), text);
+        let bytes = rmp_serde::to_vec_named(&study).unwrap();
+        let mut study: Study = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(rmp_serde::to_vec_named(&study).unwrap(), bytes);
         while let Some(job) = open_but(&study, None) {
             study.tell(job.number, bowl(&job)).unwrap();
         }
