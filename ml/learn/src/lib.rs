@@ -4,12 +4,15 @@
 pub mod bayes;
 pub mod binning;
 pub mod boost;
+pub mod cluster;
 pub mod compiled;
 pub mod decompose;
 mod exponential;
 pub mod forest;
 mod histogram;
 pub mod matrix;
+mod near;
+pub mod neighbors;
 pub mod refusal;
 #[cfg(test)]
 mod samples;
