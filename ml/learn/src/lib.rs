@@ -17,3 +17,4 @@ pub mod refusal;
 #[cfg(test)]
 mod samples;
 mod splitmix;
+pub mod svm;
