@@ -95,7 +95,7 @@ impl Model {
                 }
                 weights
             }
-            (Estimator::Trees(_) | Estimator::Boosted(_), None) => vec![0.0; features.outputs().len()],
+            (_, None) => vec![0.0; features.outputs().len()],
         };
         let sum: f64 = importances.iter().sum();
         if sum > 0.0 {
@@ -140,7 +140,7 @@ impl Model {
                 !forests.is_empty() && forests.iter().all(|forest| forest.columns() == columns)
             }
             Estimator::Linear(linear) => linear.columns() == columns,
-            Estimator::Boosted(model) => model.columns() == columns,
+            other => other.columns() == columns,
         };
         if !consistent || columns == 0 || self.importances.len() != columns {
             return damaged(format!("its estimator doesn't read the {columns} columns of its features"));

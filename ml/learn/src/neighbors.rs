@@ -46,6 +46,13 @@ pub struct Neighbors {
     near: Near,
 }
 
+impl PartialEq for Neighbors {
+    fn eq(&self, other: &Neighbors) -> bool {
+        // How near rows are found follows from them.
+        (self.settings, &self.targets, &self.matrix) == (other.settings, &other.targets, &other.matrix)
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct NeighborsData {
     settings: Settings,

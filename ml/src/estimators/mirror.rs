@@ -37,6 +37,7 @@ struct BaseNode {
 
 /// The trees of a fitted `RandomForestRegressor`, and for each column the sum of its shares in the fall of
 /// impurity, tree by tree.
+#[cfg(test)]
 pub(super) fn compile_forest(model: &impl Serialize, columns: usize) -> Result<(Forest, Vec<f64>), String> {
     let ForestRegressor { forest: Some(BaseForest(Some(trees), _, _)) } = mirror(model)? else {
         return Err("the forest has no trees".to_owned());

@@ -62,11 +62,7 @@ fn learning(train: &StepInfo<'_>) -> Option<&'static str> {
         Some("regression") => return Some("regression"),
         _ => {}
     }
-    match train.param("algorithm")?.entries().first()?.key.as_str() {
-        "logistic_regression" => Some("classification"),
-        "linear_regression" | "ridge" | "lasso" | "elastic_net" => Some("regression"),
-        _ => None,
-    }
+    algorithm_learns(&train.param("algorithm")?.entries().first()?.key)
 }
 
 struct Looker<'l, 't, 'a> {
@@ -569,7 +565,7 @@ fn can_reject(expect: &StepInfo<'_>) -> bool {
 
 fn algorithm_learns(algorithm: &str) -> Option<&'static str> {
     match algorithm {
-        "logistic_regression" => Some("classification"),
+        "logistic_regression" | "naive_bayes" => Some("classification"),
         "linear_regression" | "ridge" | "lasso" | "elastic_net" => Some("regression"),
         _ => None,
     }

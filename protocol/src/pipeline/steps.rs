@@ -444,8 +444,34 @@ pub enum Algorithm {
     DecisionTree(DecisionTree),
     /// Many trees, each grown on a bootstrap sample.
     RandomForest(RandomForest),
+    /// Many trees, each grown on all rows, with cuts drawn at random.
+    ExtraTrees(RandomForest),
     /// Many small trees, each fitted to what the ones before it got wrong.
     GradientBoosting(GradientBoosting),
+    /// What the nearest training rows are: classification or regression.
+    KNearestNeighbors(KNearestNeighbors),
+    /// Classification by a normal distribution of each column in each class.
+    NaiveBayes(NaiveBayes),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KNearestNeighbors {
+    /// Neighbours that are asked. Default 5.
+    #[serde(default = "five")]
+    #[schemars(extend("minimum" = 1))]
+    pub neighbors: u32,
+    /// Whether near ones count more: by one over their distance. Default false.
+    #[serde(default)]
+    pub by_distance: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NaiveBayes {}
+
+fn five() -> u32 {
+    5
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
