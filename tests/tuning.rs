@@ -121,7 +121,7 @@ fn what_cannot_be_searched_is_said_before_the_first_trial() {
     };
     place.write("unknown.yaml", search("random_forest.depth: { type: integer, low: 1, high: 3 }"));
     let said = place.gristmill(&["run", "unknown.yaml"]);
-    assert!(said.code != Some(0) && said.stderr.contains("unknown field `depth`"), "{}", said.stderr);
+    assert!(said.code != Some(0) && said.stdout.contains("unknown field `depth`"), "{}", said.stdout);
     place.write("other.yaml", search("ridge.alpha: { type: float, low: 1, high: 3 }"));
     let said = place.gristmill(&["check", "other.yaml"]);
     assert!(said.stderr.contains("`ridge.alpha` is no setting of the algorithms"), "{}", said.stderr);
