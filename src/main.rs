@@ -31,6 +31,7 @@
 
 mod artifacts;
 mod bench;
+mod card;
 mod change;
 mod check;
 mod cli;
