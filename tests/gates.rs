@@ -45,7 +45,7 @@ steps:
 }
 
 fn run(place: &Place, arguments: &[&str]) -> Said {
-    place.gristmill(&[&["run", "flights.yaml", "--json"], arguments].concat())
+    place.gristmill(&[&["run", "flights.yaml", "--json"][..], arguments].concat())
 }
 
 /// Runs the pipeline with a gate that holds, which must succeed, and with one that doesn't, which must be rejected

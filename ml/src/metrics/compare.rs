@@ -125,7 +125,7 @@ mod tests {
         for (target, metric, test) in [
             ("yes", "roc_auc", PairedTest::Delong),
             ("yes", "accuracy", PairedTest::Mcnemar),
-            ("yes", "log_loss", PairedTest::Bootstrap),
+            ("yes", "brier", PairedTest::Bootstrap),
             ("grade", "roc_auc", PairedTest::Bootstrap),
             ("price", "rmse", PairedTest::Bootstrap),
         ] {
