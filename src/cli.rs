@@ -280,8 +280,12 @@ pub struct JsonArgs {
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// The model's name.
+    /// The model's name; with `--card` also `name@alias` or `name@3`.
     pub name: String,
+    /// Print the card of a version (the latest, if none is named), in Markdown or with `--json` as JSON: what it
+    /// learned from, how good and how fair it is, and what to watch out for.
+    #[arg(long)]
+    pub card: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

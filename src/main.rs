@@ -32,6 +32,7 @@
 
 mod artifacts;
 mod bench;
+mod card;
 mod change;
 mod check;
 mod cli;

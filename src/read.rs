@@ -11,8 +11,8 @@ use crate::home::Home;
 use crate::problem::Exit;
 use crate::settings::Settings;
 use crate::{
-    artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_,
-    trials as tried,
+    artifacts, card, explain as explaining, models as model_texts, report as reporting, show as showing,
+    trace as tracing_, trials as tried,
 };
 
 /// Columns of a screen that doesn't say how wide it is.
@@ -122,6 +122,15 @@ pub async fn models(settings: &Settings, args: JsonArgs) -> anyhow::Result<Exit>
 /// `gristmill model`.
 pub async fn model(settings: &Settings, args: ModelArgs) -> anyhow::Result<Exit> {
     let home = Home::read(settings).await?;
+    if args.card {
+        let card = card::read(&home.registry, &*home.artifacts, &args.name).await?;
+        if args.json {
+            print_json(&card.to_json())?;
+        } else {
+            print!("{}", card.to_markdown());
+        }
+        return Ok(Exit::Success);
+    }
     let model = home.registry.model(&args.name).await?;
     if args.json {
         print_json(&model_texts::model_json(&model))?;

@@ -347,6 +347,11 @@ impl FittedFeatures {
         widths.enumerate().flat_map(|(input, width)| std::iter::repeat_n(input, width)).collect()
     }
 
+    /// Whether each input is taken as a number, and not as one of some levels.
+    pub fn takes_numbers(&self) -> Vec<bool> {
+        self.data.features.iter().map(|feature| matches!(feature, Feature::Numeric { .. })).collect()
+    }
+
     fn changed(input: &Input, found: String) -> FeatureError {
         FeatureError::Changed { column: input.name.clone(), trained: kind_name(input.kind), found }
     }

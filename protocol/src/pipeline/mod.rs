@@ -13,6 +13,7 @@
 mod build;
 pub mod check;
 pub mod complaint;
+mod decide;
 pub mod duration;
 mod graph;
 pub mod names;
@@ -26,6 +27,7 @@ pub mod starter;
 pub mod steps;
 mod structure;
 pub mod task;
+mod validate;
 
 pub use check::check;
 pub use complaint::{Complaint, Complaints};

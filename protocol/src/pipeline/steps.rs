@@ -10,9 +10,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use super::decide::{Calibrate, Costs, Threshold, ThresholdMetric};
 use super::duration::DURATION_PATTERN;
 use super::names::NAME_PATTERN;
 use super::schema::exactly_one_kind;
+pub use super::validate::{
+    Apart, Budget, End, FairnessCheck, FairnessMeasure, Gate, ImportanceCheck, Intervals, RobustnessCheck, Validate,
+    Wrong,
+};
 use crate::limits::{EXPAND_CHILDREN_MAX, STEPS_MAX};
 
 /// Metrics of models that tell classes.
@@ -33,7 +38,7 @@ pub const CLASSIFICATION_METRICS: [&str; 11] = [
 pub const REGRESSION_METRICS: [&str; 7] = ["rmse", "mae", "medae", "r2", "mape", "max_error", "bias"];
 
 /// All metrics, and null for "not given", as the values that the schema allows.
-fn metrics() -> Vec<Value> {
+pub(super) fn metrics() -> Vec<Value> {
     let names = CLASSIFICATION_METRICS.iter().chain(&REGRESSION_METRICS);
     names.map(|name| Value::from(*name)).chain([Value::Null]).collect()
 }
@@ -350,6 +355,17 @@ pub struct Train {
     pub features: Features,
     /// The algorithm and its settings.
     pub algorithm: Algorithm,
+    /// Makes probabilities mean what they say, by a curve fitted on rows kept apart; part of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrate: Option<Calibrate>,
+    /// Chooses the probability from which on a row is decided positive, on rows kept apart; part of the model.
+    /// Default: over 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// The share of the rows that are kept apart for `calibrate` and `threshold`. Default 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub kept: Option<f64>,
     /// The seed of everything random. Default 0.
     #[serde(default)]
     pub seed: u64,
@@ -823,44 +839,6 @@ fn default_eta() -> u32 {
 }
 fn default_folds() -> u32 {
     5
-}
-
-/// Measures a model on a dataset and, with `require`, decides whether it is good enough.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Validate {
-    /// The model: a `train` step.
-    pub model: String,
-    /// The dataset to measure it on.
-    pub input: String,
-    /// What the model must reach; all of it, or the run ends rejected.
-    #[serde(default)]
-    pub require: Vec<Gate>,
-}
-
-/// One gate: a bound of a metric, or "at least as good as an alias".
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Gate {
-    /// The metric, such as `roc_auc` or `rmse`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("enum" = metrics()))]
-    pub metric: Option<String>,
-    /// Smallest value that passes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-    /// Largest value that passes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
-    /// An alias of the registered model: the new one must not be worse on the same rows, by `metric` (default `roc_auc`,
-    /// `accuracy` for more than two classes, `rmse` for regression). Passes when the alias has no version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
-    pub beats: Option<String>,
-    /// The registered model that `beats` looks at. Default: the name under which the pipeline registers this model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
-    pub name: Option<String>,
 }
 
 /// Makes the model a version in the registry.

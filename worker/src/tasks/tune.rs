@@ -193,6 +193,9 @@ pub(crate) fn train_winner(context: &TaskContext<'_>, winner: &TrainWinner) -> R
         task: tune.task,
         features,
         algorithm,
+        calibrate: None,
+        threshold: None,
+        kept: None,
         seed: tune.seed,
     };
     train::train_on(context, &train, search.manifest, Some(study))
