@@ -220,7 +220,7 @@ fn measured(page: &mut Page, evidence: &Evidence) {
     page.heading("How good it is");
     let rows = text::counted(evidence.evaluation.rows, "row");
     page.line(&format!("Measured on {rows} that it had not seen (`{}`).\n", evidence.input.manifest.short()));
-    let interval = format!(">{} interval", text::percent(found.level));
+    let interval = format!(">{}% interval", text::number(100.0 * found.level));
     let line =
         |(name, value): (&String, &f64)| vec![name.clone(), text::number(*value), ends(found.intervals.get(name))];
     page.table(&["metric", ">value", &interval], evidence.evaluation.metrics.iter().map(line));

@@ -86,7 +86,7 @@ fn metrics_table(m: &mut Markup, step: &str, evaluation: &Evaluation, assessment
         Charts::Classification(_) => Learning::Classification,
         Charts::Regression(_) => Learning::Regression,
     };
-    let interval = format!(">{} interval", text::percent(assessment.level));
+    let interval = format!(">{}% interval", text::number(100.0 * assessment.level));
     let mut headings = vec!["metric", ">value"];
     let has_intervals = !assessment.intervals.is_empty();
     if has_intervals {

@@ -520,7 +520,7 @@ fn scheduler(instance: u64, shards: u32) -> SchedulerView {
 async fn schedulers_hear_of_each_other(fixture: Fixture) {
     let bench = Bench::new(fixture).await;
     let (first, second) = (scheduler(u64::MAX, 16), scheduler(2, 0));
-    assert_eq!(bench.state.announce(first.clone()).await.expect("answered"), [first.clone()]);
+    assert_eq!(bench.state.announce(first.clone()).await.expect("answered"), std::slice::from_ref(&first));
     assert_eq!(bench.state.announce(second.clone()).await.expect("answered"), [second.clone(), first]);
     let changed = scheduler(u64::MAX, 8);
     assert_eq!(bench.state.announce(changed.clone()).await.expect("answered"), [second, changed.clone()]);

@@ -86,7 +86,7 @@ fn wrong_inputs_flip_decisions_and_right_ones_do_not() {
 #[test]
 fn what_is_known_afterwards_is_told() {
     let rows = 400;
-    let yes = |row: usize| (row * 7 + row / 9) % 3 == 0;
+    let yes = |row: usize| (row * 7 + row / 9).is_multiple_of(3);
     let fee = floats((0..rows).map(|row| yes(row).then_some(3.0 + row as f64)));
     let kind = texts((0..rows).map(|row| Some(if yes(row) { "done" } else { "open" })));
     let noise = floats((0..rows).map(|row| Some(((row * 7919) % 101) as f64)));
@@ -103,8 +103,8 @@ fn what_is_known_afterwards_is_told() {
 #[test]
 fn groups_that_are_decided_for_less_often_are_told() {
     let rows = 600;
-    let group = |row: usize| if row % 2 == 0 { "a" } else { "b" };
-    let yes = |row: usize| if row % 2 == 0 { row % 10 < 6 } else { row % 10 < 2 };
+    let group = |row: usize| if row.is_multiple_of(2) { "a" } else { "b" };
+    let yes = |row: usize| if row.is_multiple_of(2) { row % 10 < 6 } else { row % 10 < 2 };
     let group_column = texts((0..rows).map(|row| Some(group(row))));
     let digit = floats((0..rows).map(|row| Some((row % 10) as f64)));
     let target: ArrayRef = Arc::new(BooleanArray::from_iter((0..rows).map(|row| Some(yes(row)))));

@@ -246,6 +246,11 @@ fn columns_that_say_the_same_share_their_weight() {
     }
 }
 
+/// A mistake and its hint, if it has one.
+fn told(error: &TrainError) -> String {
+    error.hint().map_or_else(|| format!("{error}\n"), |hint| format!("{error}\n  {hint}\n"))
+}
+
 #[test]
 fn each_mistake_has_its_message_and_hint() {
     let village = village(60);
@@ -259,13 +264,13 @@ fn each_mistake_has_its_message_and_hint() {
         (json!({"decision_tree": {"max_depth": 0}}), "yes"),
     ] {
         let error = check(&algorithm(settings), &target(&village, column)).unwrap_err();
-        complaints += &format!("{error}\n  {}\n", error.hint().unwrap_or_default());
+        complaints += &told(&error);
     }
     let target = target(&village, "yes");
     let fitted = fit_features(&village, &village_features(json!({})), true, &target);
     let forest = algorithm(json!({"random_forest": {}}));
     let error = TrainingSetBuilder::new(&fitted, &target, &forest, 1_000).err().unwrap();
-    complaints += &format!("{error}\n  {}\n", error.hint().unwrap_or_default());
+    complaints += &told(&error);
     let mut builder = TrainingSetBuilder::new(&fitted, &target, &forest, MEMORY).unwrap();
     builder.push(&village.slice(0, 10)).unwrap();
     complaints += &format!("{}\n", builder.finish().err().unwrap());
@@ -275,13 +280,9 @@ fn each_mistake_has_its_message_and_hint() {
         `logistic_regression` learns classification, and the target `price` asks for regression
           use `ridge`, `random_forest` or `gradient_boosting`, or set `task: classification`
         `alpha` of `ridge` is -1, and must be 0 or more
-  
         `l1_ratio` of `elastic_net` is 1.5, and must be between 0 and 1
-  
         `trees` of `random_forest` is 0, and must be between 1 and 10000
-  
         `max_depth` of `decision_tree` is 0, and must be 1 or more
-  
         60 rows of 4 feature columns need about 0 MB to train on, and the memory limit is 0 MB
           train on a sample of the rows, leave out categorical columns with many levels, set `encoding: ordered`, or give the worker more memory
         the training rows changed between two readings: 60 were counted, 10 came
