@@ -43,7 +43,7 @@ pub(crate) enum Child {
     Ingest(ingest::ReadFile),
     Transform(transform::RunQuery),
     Expect(expect::CheckPartition),
-    Tune(tune::RunTrial),
+    Tune(Box<tune::RunTrial>),
     Noop(noop::Wait),
 }
 
@@ -61,7 +61,7 @@ pub(crate) enum JoinWhat {
     Ingest(ingest::GatherFiles),
     Transform(transform::GatherPartitions),
     Expect(expect::Conclude),
-    Tune(tune::TrainWinner),
+    Tune(Box<tune::TrainWinner>),
     Noop,
 }
 

@@ -94,8 +94,8 @@ pub(crate) fn plan(context: &TaskContext<'_>, tune: &Tune, cache_key: Option<Dig
     // More than there can be; those over find nothing to do.
     let rungs = study.settings().halving.as_ref().map_or(1, |halving| halving.rungs().len() as u32);
     let jobs: Vec<u32> = (0..tune.trials * rungs).collect();
-    let join = Join { what: JoinWhat::Tune(TrainWinner { search: search.clone() }), cache_key };
-    fanout::expand(context, &jobs, &Child::Tune(search), &join).map(TaskEnd::Expanded)
+    let join = Join { what: JoinWhat::Tune(Box::new(TrainWinner { search: search.clone() })), cache_key };
+    fanout::expand(context, &jobs, &Child::Tune(Box::new(search)), &join).map(TaskEnd::Expanded)
 }
 
 /// Does the job of the child's number.
@@ -322,7 +322,7 @@ fn table(context: &TaskContext<'_>, search: &RunTrial) -> Result<std::sync::Arc<
             }
         }
         let schema = manifest.schema.project(&columns).map_err(|error| internal(error.to_string()))?.to_arrow();
-        let schema = batches.first().map_or_else(|| schema.into(), |batch| batch.schema());
+        let schema = batches.first().map_or(schema, |batch| batch.schema());
         TrialData::new(schema, batches, target, &tune.folds, tune.seed).map_err(IntoFailure::into_failure)
     })
 }
