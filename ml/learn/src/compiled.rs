@@ -1,11 +1,12 @@
 //! Trees as flat arrays, for scoring.
 //!
 //! smartcore walks pointers row by row; here a tree is an array of 16-byte nodes, which is what is stored,
-//! and before the first rows are scored it is laid out for speed ([`walk`]). The result is bit-equal to
+//! and before the first rows are scored it is laid out for speed (`compiled/walk.rs`). The result is bit-equal to
 //! smartcore's (tested on random data): the same comparisons, and leaves added up in the order of the trees.
 //!
-//! A missing value (NaN) goes left, unless the node says otherwise. A forest read from bytes is checked before use: each child lies behind its parent, so a walk ends, and
-//! inside its tree. A damaged file is an error and never a panic or an endless loop.
+//! A missing value (NaN) goes left, unless the node says otherwise. A forest read from bytes is checked before use:
+//! each child lies behind its parent, so a walk ends, and inside its tree. A damaged file is an error and never a
+//! panic or an endless loop.
 
 mod walk;
 
