@@ -3,7 +3,7 @@
     cargo build --release -p gristmill-learn --example learn_speed
     python tests/baseline/estimators.py target/release/examples/learn_speed [THREADS]
 
-Needs numpy, pandas and scikit-learn. Each fit is a process of its own, so that the peak of its memory is its own;
+Needs numpy, pandas, scikit-learn and GNU time. Each fit is a process of its own, so that the peak of its memory is its own;
 files are read before the clock starts. Data: scikit-learn's `make_classification` (100,000 rows of 20 columns, 80,000
 to learn from), its breast cancer set, and the flights of examples/flight-delays.
 """
@@ -12,7 +12,6 @@ import glob
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -72,7 +71,7 @@ def sklearn_fit(method, train, test, threads, columns):
     model.fit(a[:, :-1], a[:, -1].astype(int))
     seconds = time.perf_counter() - began
     auc = roc_auc_score(b[:, -1].astype(int), model.predict_proba(b[:, :-1])[:, 1])
-    print(json.dumps({"seconds": seconds, "auc": auc, "mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"seconds": seconds, "auc": auc}))
 
 
 def ours(binary, method, train, test, threads, columns):
@@ -80,15 +79,17 @@ def ours(binary, method, train, test, threads, columns):
     if method != "boost":
         settings["columns_tried"] = int(columns**0.5)
     kind = "boost" if method == "boost" else "forest"
-    run = subprocess.run(
-        ["/usr/bin/env", "time", "-f", "%M", binary, train, test, kind, str(threads), json.dumps(settings)],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return {
-        "seconds": float(re.search(r"fit ([0-9.]+) s", run.stdout).group(1)),
-        "auc": float(re.search(r"auc ([0-9.]+)", run.stdout, re.I).group(1)),
-        "mib": int(run.stderr.split()[-1]) / 1024,
-    }
+    text, mib = measured([binary, train, test, kind, str(threads), json.dumps(settings)], None)
+    seconds, auc = (float(re.search(rf"{what} ([0-9.]+)", text, re.I).group(1)) for what in ("fit", "auc"))
+    return {"seconds": seconds, "auc": auc, "mib": mib}
+
+
+def measured(command, environment):
+    """What a process printed, and the peak of its memory in MiB. A process begins with the peak of whoever started
+    it, so a small one, GNU time, stands between."""
+    timed = ["/usr/bin/env", "time", "-f", "%M", *command]
+    run = subprocess.run(timed, capture_output=True, text=True, check=True, env=environment)
+    return run.stdout, int(run.stderr.split()[-1]) / 1024
 
 
 def main():
@@ -104,7 +105,8 @@ def main():
             for method, (name, _) in METHODS.items():
                 a = ours(binary, method, train, test, threads, columns)
                 call = [sys.executable, __file__, "--fit", method, train, test, str(threads), str(columns)]
-                b = json.loads(subprocess.run(call, capture_output=True, text=True, check=True, env=environment).stdout)
+                text, mib = measured(call, environment)
+                b = {**json.loads(text), "mib": mib}
                 cell = lambda one: f"{one['seconds']:6.2f} s {one['auc']:.4f} {one['mib']:5.0f} MiB"
                 ratio, difference = a["seconds"] / b["seconds"], a["auc"] - b["auc"]
                 print(f"{data:14} {name:19} {cell(a):>24} {cell(b):>24}   {ratio:4.2f} {difference:+.4f}", flush=True)
