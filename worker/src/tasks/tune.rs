@@ -31,8 +31,9 @@ use crate::fanout;
 use crate::study_log::{self, JobRecord, Search, StudyLog, log_name};
 
 /// How long a child waits in its slot for what comes before it. Then it is handed back: whatever it waits for may
-/// be waiting for its slot.
-const WAIT_MAX: Duration = Duration::from_secs(60);
+/// be waiting for its slot, when the worker that had it died. Longer than the lease after which that is noticed, so
+/// that one return is enough.
+const WAIT_MAX: Duration = Duration::from_secs(10);
 /// The parameter that chooses the algorithm.
 const ALGORITHM: &str = "algorithm";
 /// Assignments that are looked at before the search begins, so that settings that don't exist are told at once.
