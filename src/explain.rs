@@ -13,7 +13,8 @@ use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::pipeline::steps::When;
 use gristmill_protocol::{RunId, Timestamp};
 use gristmill_scheduler::history::{self, Folding, History, HistoryError, StepHistory, StepState};
-use gristmill_scheduler_core::{Event, GroupKind, PoolSeen, Scheduler, TaskState, WaitingOn};
+use gristmill_scheduler::pools_seen;
+use gristmill_scheduler_core::{Event, GroupKind, Scheduler, TaskState, WaitingOn};
 use serde_json::{Value, json};
 
 use crate::show;
@@ -138,7 +139,7 @@ fn was(state: StepState) -> &'static str {
 
 fn explain_open(history: &History, mut core: Scheduler, workers: Option<&[WorkerView]>, now: Timestamp) -> Explanation {
     let run = history.run;
-    let pools = pools_of(workers.unwrap_or_default());
+    let pools = pools_seen(workers.unwrap_or_default(), &[], 0);
     let was_out: Vec<u32> = core.out(run).iter().map(|(attempt, _)| attempt.task.index).collect();
     // What it would do now is thrown away; that it would is a reason, too.
     let _ = core.turn(now, [Event::PoolsSeen(pools), Event::Activated { run }]);
@@ -165,19 +166,6 @@ fn explain_open(history: &History, mut core: Scheduler, workers: Option<&[Worker
         None => Some(format!("if nothing is at work on it, `gristmill resume {run}` goes on where it stopped")),
     };
     Explanation { run, status: show::status(history), summary, steps, hint }
-}
-
-/// What the live workers offer, by pool.
-fn pools_of(workers: &[WorkerView]) -> BTreeMap<String, PoolSeen> {
-    let mut pools: BTreeMap<String, PoolSeen> = BTreeMap::new();
-    for worker in workers.iter().filter(|worker| !worker.draining) {
-        for pool in &worker.pools {
-            let seen = pools.entry(pool.clone()).or_default();
-            seen.workers += 1;
-            seen.slots += worker.slots;
-        }
-    }
-    pools
 }
 
 /// The reasons of one step in the making.

@@ -37,3 +37,4 @@ mod takeover;
 mod work;
 
 pub use driver::{Driver, DriverConfig};
+pub use peers::pools_seen;

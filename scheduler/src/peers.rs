@@ -10,12 +10,8 @@ pub(crate) fn fair_share(shards: usize, schedulers: usize) -> usize {
     shards.div_ceil(schedulers.max(1))
 }
 
-/// What the live workers offer and the other schedulers ask for, by pool.
-pub(crate) fn pools_seen(
-    workers: &[WorkerView],
-    schedulers: &[SchedulerView],
-    instance: u64,
-) -> BTreeMap<String, PoolSeen> {
+/// What the live workers offer, and what the schedulers other than `instance` ask for, by pool.
+pub fn pools_seen(workers: &[WorkerView], schedulers: &[SchedulerView], instance: u64) -> BTreeMap<String, PoolSeen> {
     let mut pools: BTreeMap<String, PoolSeen> = BTreeMap::new();
     for worker in workers.iter().filter(|worker| !worker.draining) {
         for pool in &worker.pools {

@@ -17,7 +17,7 @@
 //! Levels with few rows are drawn to the overall mean by [`ORDER_PRIOR_ROWS`] (Micci-Barreca 2001), which
 //! keeps chance out of the order; unknown levels stand where the overall mean does.
 //!
-//! **Why trees default to ordered.** Forest of 100 trees of depth 12 on 261,861 flights, 3 numeric and 4
+//! **Why trees default to ordered.** Measured with smartcore's forest: 100 trees of depth 12 on 261,861 flights, 3 numeric and 4
 //! categorical inputs (`examples/train_flights.rs`): 7 columns instead of 138, about an eighth of
 //! the processor time (8 seconds), 117 instead of 1,066 MB at the peak with two threads, and an area under the
 //! ROC curve of 0.911 instead of 0.893 on the rows kept apart (scikit-learn, one-hot: 0.894).
