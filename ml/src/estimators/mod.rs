@@ -2,9 +2,9 @@
 //!
 //! Training is cut into units that don't depend on each other: [`TREES_PER_UNIT`] trees of a forest (of one
 //! class, when there are more than two), or the whole of any other algorithm. [`train_units`] runs a range
-//! of them on some threads; [`join`] puts the parts together. Each unit has its own seed, made from the
-//! model's seed and the unit's number, so the result doesn't depend on how units were spread over tasks,
-//! machines or threads.
+//! of them on some threads; [`join`] puts the parts together. Each tree has its own seed, made from the
+//! model's seed, the class and the tree's number, so the result doesn't depend on how units were spread over
+//! tasks, machines or threads.
 //!
 //! Two classes are learned by *regression* on 0 and 1: the variance of such labels is half the Gini index,
 //! so the trees are those of a classification, and the mean in a leaf is the probability. For more classes

@@ -114,13 +114,13 @@ impl TrainingSet {
     }
 
     /// The columns of a forest's set as codes, made when they are first asked for.
-    pub(super) fn coded(&self) -> Result<&Coded, TrainError> {
+    pub(super) fn coded(&self, algorithm: &'static str) -> Result<&Coded, TrainError> {
         let Design::Forest(matrix, _, coded) = &self.design else {
             unreachable!("a forest is grown on the set built for it")
         };
         // Always the same seed: what is drawn for the cuts has nothing to do with what the trees draw.
         let coded = coded.get_or_init(|| Coded::new(matrix, 0));
-        let fail = |error: &ForestError| TrainError::Fit { algorithm: "random_forest", message: error.to_string() };
+        let fail = |error: &ForestError| TrainError::Fit { algorithm, message: error.to_string() };
         coded.as_ref().map_err(fail)
     }
 

@@ -54,7 +54,7 @@ pub(super) fn grow_units(
                 one_against_rest(classes, set.outputs(), class).into_iter().map(f64::from).collect()
             }
         };
-        let coded = set.coded()?;
+        let coded = set.coded(name)?;
         let grown = forest::grow(coded, &labels, None, &forest, trees, class_seed(seed, class), go_on);
         let grown = grown.map_err(|error| match error {
             ForestError::Stopped => TrainError::Stopped,
