@@ -18,15 +18,18 @@ use crate::features::{FeatureError, FittedFeatures, Input};
 use crate::matrix::Matrix;
 use crate::target::{Classes, Goal, Target};
 
-/// The version of the format that this program writes.
-pub const FORMAT: u32 = 1;
+/// The version of the format of models whose features are more than numbers and levels, which the first can't say.
+/// Others are written in the first, so that equal training gives equal bytes over versions of this program.
+pub const FORMAT: u32 = 2;
+/// The first version of the format; still read, and still written where it is enough.
+pub const FORMAT_FIRST: u32 = 1;
 
 /// Why bytes aren't a model that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     #[error("the model has {bytes} bytes, more than the {MODEL_BYTES_MAX} that are read")]
     TooLarge { bytes: usize },
-    #[error("the model has format {found}, and this program reads format {FORMAT}")]
+    #[error("the model has format {found}, and this program reads formats {FORMAT_FIRST} to {FORMAT}")]
     Format { found: u32 },
     #[error("the model is damaged: {reason}")]
     Damaged { reason: String },
@@ -102,7 +105,8 @@ impl Model {
             importances.iter_mut().for_each(|importance| *importance /= sum);
         }
         let estimator = trained.estimator;
-        let model = Model { format: FORMAT, target, features, estimator, training, importances, reference };
+        let format = if features.are_plain() { FORMAT_FIRST } else { FORMAT };
+        let model = Model { format, target, features, estimator, training, importances, reference };
         model.check()?;
         Ok(model)
     }
@@ -124,7 +128,7 @@ impl Model {
         }
         let damaged = |error: rmp_serde::decode::Error| ModelError::Damaged { reason: error.to_string() };
         let head: Head = rmp_serde::from_slice(bytes).map_err(damaged)?;
-        if head.format != FORMAT {
+        if !(FORMAT_FIRST..=FORMAT).contains(&head.format) {
             return Err(ModelError::Format { found: head.format });
         }
         let model: Model = rmp_serde::from_slice(bytes).map_err(damaged)?;
@@ -165,6 +169,12 @@ impl Model {
         self.features.signature()
     }
 
+    /// The columns that it reads with what types they take, and the expressions over them, as JSON; see
+    /// [`FittedFeatures::signature_json`].
+    pub fn signature_json(&self) -> serde_json::Value {
+        self.features.signature_json()
+    }
+
     /// What it predicts.
     pub fn target(&self) -> &Target {
         &self.target
@@ -192,10 +202,10 @@ impl Model {
         self.reference.as_ref()
     }
 
-    /// How much each input column matters, the most important first; of equal ones in the pipeline's order.
+    /// How much each input column and expression matters, the most important first; of equal ones in the pipeline's order.
     pub fn importances(&self) -> Vec<Importance> {
         let mut shares: Vec<Importance> =
-            self.signature().iter().map(|input| Importance { name: input.name.clone(), share: 0.0 }).collect();
+            self.features.inputs().iter().map(|input| Importance { name: input.name.clone(), share: 0.0 }).collect();
         for (input, share) in self.features.input_of_output().into_iter().zip(&self.importances) {
             shares[input].share += share;
         }

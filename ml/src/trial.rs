@@ -124,8 +124,7 @@ impl TrialData {
                     || hash::mix(hash::mix(trial.seed ^ fold as u64).wrapping_add(row as u64)) <= threshold)
         };
         let train = self.select(learns)?;
-        let trees = estimators::grows_trees(trial.algorithm);
-        let plan = FeaturePlan::new(trial.features, trees, &self.target)?;
+        let plan = FeaturePlan::for_algorithm(trial.features, trial.algorithm, &self.target)?;
         let mut fitter = FeatureFitter::new(&self.schema, plan, &self.target)?;
         for batch in &train {
             fitter.push(batch, &self.target.values(batch)?)?;

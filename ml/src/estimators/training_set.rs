@@ -250,30 +250,31 @@ impl<'a> TrainingSetBuilder<'a> {
             return Err(TrainError::RowsChanged { expected: self.expected, found: after });
         }
         let values = self.target.values(batch)?;
+        let number = self.filled as u64;
         match &mut self.building {
             Building::Columns(matrix, labels) => {
-                self.features.transform(batch, matrix, self.filled)?;
+                self.features.transform_training(batch, matrix, self.filled, number)?;
                 match labels {
                     Labels::Classes(classes) => classes.extend(values.iter().map(|&value| value as u8)),
                     Labels::Values(all) => all.extend(values),
                 }
             }
             Building::Matrix(matrix, labels) => {
-                self.features.transform(batch, matrix, self.filled)?;
+                self.features.transform_training(batch, matrix, self.filled, number)?;
                 labels.extend(values);
             }
             Building::Rows(matrix, classes) => {
-                self.features.transform(batch, matrix, self.filled)?;
+                self.features.transform_training(batch, matrix, self.filled, number)?;
                 classes.extend(values.iter().map(|&value| value as u8));
             }
             Building::Sparse(sparse) => {
                 let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
-                self.features.transform(batch, &mut rows, 0)?;
+                self.features.transform_training(batch, &mut rows, 0, number)?;
                 sparse.push(&rows, values.iter().map(|&value| value as u8));
             }
             Building::Products(gram) => {
                 let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
-                self.features.transform(batch, &mut rows, 0)?;
+                self.features.transform_training(batch, &mut rows, 0, number)?;
                 gram.push(&rows, &values);
             }
         }

@@ -14,6 +14,7 @@ mod build;
 pub mod check;
 pub mod complaint;
 pub mod duration;
+pub mod features;
 mod graph;
 pub mod names;
 mod params;

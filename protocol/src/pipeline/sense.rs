@@ -319,8 +319,9 @@ impl Looker<'_, '_, '_> {
     fn features(&mut self, step: &StepInfo<'_>, features: &Node) {
         let mut seen: HashMap<&str, &str> = HashMap::new();
         let target = step.text("target");
-        for list in ["numeric", "categorical"] {
-            for node in features.get(list).map(Node::items).unwrap_or_default() {
+        for list in FEATURE_LISTS {
+            for item in features.get(list).map(Node::items).unwrap_or_default() {
+                let node = item.get("column").unwrap_or(item);
                 let Some(column) = node.as_str() else { continue };
                 if Some(column) == target {
                     let hint = "a model that sees the target learns nothing else; remove it";
@@ -330,22 +331,55 @@ impl Looker<'_, '_, '_> {
                     Some(other) if other == list => {
                         self.error(node.span, format!("column `{column}` is listed twice"), "");
                     }
-                    Some(_) => {
+                    Some("numeric") if list == "categorical" => {
                         let hint = "numbers that are labels (a month, a code) are categorical; quantities are numeric";
                         self.error(node.span, format!("column `{column}` is both numeric and categorical"), hint);
                     }
+                    Some(other) => {
+                        let hint = format!(
+                            "for a second view of it write an expression: `expressions: {{ again: {column} }}`"
+                        );
+                        self.error(node.span, format!("column `{column}` is listed under `{other}` too"), hint);
+                    }
                     None => {}
                 }
+                self.numeric_settings(item);
             }
         }
-        let is_empty = seen.is_empty() && !features.has_unknown();
-        let knows_all = features.entries().iter().all(|entry| {
-            !["numeric", "categorical"].contains(&entry.key.as_str()) || matches!(entry.value.kind, Kind::Sequence(_))
+        let expressions = features.get("expressions").map(Node::entries).unwrap_or_default();
+        for entry in expressions.iter().filter(|entry| Some(entry.key.as_str()) == target) {
+            let hint = "the table has the target under this name; choose another";
+            self.error(entry.key_span, format!("an expression is called `{}`, like the target", entry.key), hint);
+        }
+        let is_empty = seen.is_empty() && expressions.is_empty() && !features.has_unknown();
+        let knows_all = features.entries().iter().all(|entry| match entry.key.as_str() {
+            "expressions" => matches!(entry.value.kind, Kind::Mapping(_)),
+            key => !FEATURE_LISTS.contains(&key) || matches!(entry.value.kind, Kind::Sequence(_)),
         });
         if is_empty && knows_all && matches!(features.kind, Kind::Mapping(_)) {
             let span =
                 step.params.and_then(|params| params.entry("features")).map_or(features.span, |entry| entry.key_span);
             self.error(span, "no features are listed", "list columns under `numeric` or `categorical`");
+        }
+    }
+
+    /// Settings of a column that contradict each other.
+    fn numeric_settings(&mut self, column: &Node) {
+        let clip = column.get("clip");
+        if let [min, max] = clip.map(|clip| clip.get("quantiles").unwrap_or(clip).items()).unwrap_or_default() {
+            self.ordered(Some(min), Some(max));
+        }
+        let is_set =
+            |key: &str| column.entry(key).filter(|entry| !matches!(entry.value.kind, Kind::Null | Kind::Bool(false)));
+        if is_set("bins").is_some() {
+            for entry in ["scale", "log", "clip"].into_iter().filter_map(is_set) {
+                let message = format!("`{}` changes nothing beside `bins`", entry.key);
+                self.error(
+                    entry.key_span,
+                    message,
+                    "bins hold the same rows whatever the scale; remove one of the two",
+                );
+            }
         }
     }
 
@@ -556,6 +590,9 @@ impl Looker<'_, '_, '_> {
         }
     }
 }
+
+/// The keys of `features` under which columns are listed.
+const FEATURE_LISTS: [&str; 4] = ["numeric", "categorical", "dates", "text"];
 
 fn is_rule_key(key: &str) -> bool {
     ["rows", "column", "nulls", "between", "in", "matches", "unique", "sql", "severity", "tolerate"].contains(&key)

@@ -11,6 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::duration::DURATION_PATTERN;
+pub use super::features::{
+    CategoricalColumn, Clip, DateColumn, DatePart, Encoding, Features, Impute, Listed, NumericColumn, OfColumn,
+    Quantiles, Scale, TextColumn,
+};
 use super::names::NAME_PATTERN;
 use super::schema::exactly_one_kind;
 use crate::limits::{EXPAND_CHILDREN_MAX, STEPS_MAX};
@@ -361,69 +365,6 @@ pub struct Train {
 pub enum Learning {
     Classification,
     Regression,
-}
-
-/// The columns to learn from. What is fitted here (means, levels) becomes part of the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Features {
-    /// Columns taken as numbers.
-    #[serde(default)]
-    pub numeric: Vec<String>,
-    /// Columns taken as levels, with one bucket for levels that training didn't see.
-    #[serde(default)]
-    pub categorical: Vec<String>,
-    /// How levels become numbers. Default `ordered` for trees on a number or two classes, else `one_hot`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<Encoding>,
-    /// What stands in for a missing number. Default `mean`.
-    #[serde(default)]
-    pub impute: Impute,
-    /// How numbers are scaled. Default `standard` for linear models, `none` for trees.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<Scale>,
-    /// Whether a numeric column that had missing values gets a second column saying so. Default false.
-    #[serde(default)]
-    pub missing_indicator: bool,
-    /// Levels kept of a categorical column, the most frequent first; the rest share the unknown bucket. Default 256.
-    #[serde(default = "default_levels_max")]
-    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
-    pub levels_max: u32,
-}
-
-fn default_levels_max() -> u32 {
-    256
-}
-
-/// How levels become numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// A column of zeros and ones for each level.
-    OneHot,
-    /// One column with the level's rank by the mean of the target in training: for trees as expressive
-    /// as one-hot, in a fraction of the memory and time. Not for more than two classes.
-    Ordered,
-}
-
-/// What stands in for a missing number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Impute {
-    #[default]
-    Mean,
-    Median,
-    /// This number.
-    Constant(f64),
-}
-
-/// How numbers are scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    None,
-    /// To mean 0 and standard deviation 1.
-    Standard,
 }
 
 /// An algorithm and its settings.

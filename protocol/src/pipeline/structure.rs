@@ -293,6 +293,7 @@ impl Walker<'_, '_> {
             let what = match place.keys().as_slice() {
                 ["steps"] => "a step",
                 ["params"] => "a parameter",
+                ["steps", .., "expressions"] => "an expression",
                 _ => "a limit",
             };
             let message = format!("`{}` can't be the name of {what}", shorten(&entry.key));

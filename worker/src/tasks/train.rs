@@ -1,7 +1,7 @@
 //! Trains a model: one pass to fit the features, one to fill the training set, then the algorithm.
 
 use gristmill_ml::estimators::{self, Control, Memory, TrainError, TrainingSetBuilder};
-use gristmill_ml::features::{FeatureFitter, FeaturePlan};
+use gristmill_ml::features::{FeatureFitter, FeaturePlan, columns_read};
 use gristmill_ml::model::{Model, Training};
 use gristmill_ml::partition::PartitionReader;
 use gristmill_ml::profile::Profiler;
@@ -31,9 +31,10 @@ pub(super) fn train_on(
 ) -> Result<TaskEnd, Failure> {
     let manifest = load_manifest(context, manifest)?;
     let blobs = blobs(context, &manifest)?;
-    let columns: Vec<&str> = std::iter::once(train.target.as_str())
-        .chain(train.features.numeric.iter().map(String::as_str))
-        .chain(train.features.categorical.iter().map(String::as_str))
+    let read = columns_read(&train.features, &manifest.schema).map_err(IntoFailure::into_failure)?;
+    let columns: Vec<&str> = std::iter::once(&train.target)
+        .chain(read.iter().filter(|column| **column != train.target))
+        .map(String::as_str)
         .collect();
     for column in &columns {
         manifest.schema.column(column).map_err(|error| {
@@ -60,8 +61,8 @@ pub(super) fn train_on(
     drop(fitting);
     estimators::check(&train.algorithm, &target).map_err(IntoFailure::into_failure)?;
 
-    let plan = FeaturePlan::new(&train.features, estimators::grows_trees(&train.algorithm), &target)
-        .map_err(IntoFailure::into_failure)?;
+    let plan =
+        FeaturePlan::for_algorithm(&train.features, &train.algorithm, &target).map_err(IntoFailure::into_failure)?;
     let fitting = spans::fit_features().entered();
     let mut fitter = FeatureFitter::new(&arrow_schema, plan, &target).map_err(IntoFailure::into_failure)?;
     let mut profiler = Profiler::new(&schema);

@@ -10,8 +10,10 @@ use gristmill_learn::search::{
     Ask, Assignment, Better, Domain, Halving, Outcome, Parameter, Sampler, Settings, Space, Study, Tpe, Value,
 };
 use gristmill_ml::estimators::{self, Control, TrainError};
+use gristmill_ml::features::columns_read;
 use gristmill_ml::metrics::{self, Direction};
 use gristmill_ml::partition::PartitionReader;
+use gristmill_ml::table::TableSchema;
 use gristmill_ml::target::{Target, TargetFitter};
 use gristmill_ml::trial::{Trial, TrialData, TrialError};
 use gristmill_protocol::message::ReturnCause;
@@ -270,20 +272,20 @@ fn settle(tune: &Tune, assignment: &Assignment) -> Result<(Algorithm, Features),
 }
 
 /// The columns that trials read.
-fn columns(tune: &Tune) -> Vec<&str> {
-    let mut columns = vec![tune.target.as_str()];
-    let features = tune.features.numeric.iter().chain(&tune.features.categorical);
-    for column in features.chain(&tune.folds.column) {
-        if !columns.contains(&column.as_str()) {
+fn columns(tune: &Tune, schema: &TableSchema) -> Result<Vec<String>, Failure> {
+    let mut columns = vec![tune.target.clone()];
+    let features = columns_read(&tune.features, schema).map_err(IntoFailure::into_failure)?;
+    for column in features.into_iter().chain(tune.folds.column.clone()) {
+        if !columns.contains(&column) {
             columns.push(column);
         }
     }
-    columns
+    Ok(columns)
 }
 
 fn fit_target(context: &TaskContext<'_>, tune: &Tune, manifest: Digest) -> Result<Target, Failure> {
     let manifest = load_manifest(context, manifest)?;
-    let schema = manifest.schema.project(&columns(tune)).map_err(|error| {
+    let schema = manifest.schema.project(&columns(tune, &manifest.schema)?).map_err(|error| {
         let failure = Failure::new(ErrorCode::BadInput, error.to_string());
         match error.hint() {
             Some(hint) => failure.with_hint(hint),
@@ -303,7 +305,9 @@ fn fit_target(context: &TaskContext<'_>, tune: &Tune, manifest: Digest) -> Resul
 /// What tells this table with these folds from others.
 fn table_key(search: &RunTrial) -> Digest {
     let tune = &search.tune;
-    Digest::of(&wire::encode(&(search.manifest, columns(tune), tune.task, &tune.folds, tune.seed)))
+    let listed: Vec<&str> = tune.features.listed().collect();
+    let columns = (&tune.target, listed, &tune.features.expressions);
+    Digest::of(&wire::encode(&(search.manifest, columns, tune.task, &tune.folds, tune.seed)))
 }
 
 fn table(context: &TaskContext<'_>, search: &RunTrial) -> Result<std::sync::Arc<TrialData>, Failure> {
@@ -311,7 +315,7 @@ fn table(context: &TaskContext<'_>, search: &RunTrial) -> Result<std::sync::Arc<
         let tune = &search.tune;
         let target = fit_target(context, tune, search.manifest)?;
         let manifest = load_manifest(context, search.manifest)?;
-        let columns = columns(tune);
+        let columns = columns(tune, &manifest.schema)?;
         let mut batches = Vec::new();
         for blob in blobs(context, &manifest)? {
             for batch in PartitionReader::open(blob, Some(&columns)).map_err(IntoFailure::into_failure)? {
