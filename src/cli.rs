@@ -68,6 +68,8 @@ pub enum Command {
     Show(RunRef),
     /// Say why a run, or a step of it, isn't getting on, or why it ended as it did.
     Explain(RunRef),
+    /// List what a run's searches have tried, while they run and after; the best first.
+    Trials(RunRef),
     /// Ask a run to stop. What succeeded is kept.
     Cancel(CancelArgs),
     /// Draw a run as a waterfall.
@@ -278,8 +280,12 @@ pub struct JsonArgs {
 
 #[derive(Debug, Args)]
 pub struct ModelArgs {
-    /// The model's name.
+    /// The model's name; with `--card` also `name@alias` or `name@3`.
     pub name: String,
+    /// Print the card of a version (the latest, if none is named), in Markdown or with `--json` as JSON: what it
+    /// learned from, how good and how fair it is, and what to watch out for.
+    #[arg(long)]
+    pub card: bool,
     /// Print JSON.
     #[arg(long)]
     pub json: bool,

@@ -22,6 +22,7 @@
 //! read.rs      the reading commands: open the home, ask, print
 //! show.rs      runs, show: what came of a run
 //! explain.rs   why a run is where it is
+//! trials.rs    what searches have tried
 //! trace.rs     a run as a waterfall
 //! report/      a run as one HTML file
 //! artifacts.rs what is in the store
@@ -31,6 +32,7 @@
 
 mod artifacts;
 mod bench;
+mod card;
 mod change;
 mod check;
 mod cli;
@@ -55,6 +57,7 @@ mod show;
 mod submission;
 mod text;
 mod trace;
+mod trials;
 
 #[cfg(test)]
 #[path = "../scheduler/tests/support/journal.rs"]
@@ -117,6 +120,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Runs(args) => read::runs(settings, args).await,
         Command::Show(args) => read::show(settings, args).await,
         Command::Explain(args) => read::explain(settings, args).await,
+        Command::Trials(args) => read::trials(settings, args).await,
         Command::Trace(args) => read::trace(settings, args).await,
         Command::Report(args) => read::report(settings, args).await,
         Command::Models(args) => read::models(settings, args).await,

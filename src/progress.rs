@@ -150,9 +150,10 @@ fn remark(step: &StepHistory) -> Option<String> {
         }
         Output::Checked { warnings, .. } if *warnings > 0 => Some(format!("{warnings} warnings")),
         Output::Model { algorithm, .. } => Some(algorithm.replace('_', " ")),
-        Output::Evaluation { metrics, .. } => {
+        Output::Evaluation { metrics, warnings, .. } => {
             let shown = metrics.iter().take(3).map(|(name, value)| format!("{name} {value:.4}"));
-            Some(shown.collect::<Vec<_>>().join(", "))
+            let warned = (*warnings > 0).then(|| crate::text::counted(u64::from(*warnings), "warning"));
+            Some(shown.chain(warned).collect::<Vec<_>>().join(", "))
         }
         Output::Version { name, version, alias, .. } => {
             let alias = alias.as_ref().map(|alias| format!(" is `{alias}`")).unwrap_or_default();

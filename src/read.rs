@@ -11,7 +11,8 @@ use crate::home::Home;
 use crate::problem::Exit;
 use crate::settings::Settings;
 use crate::{
-    artifacts, explain as explaining, models as model_texts, report as reporting, show as showing, trace as tracing_,
+    artifacts, card, explain as explaining, models as model_texts, report as reporting, show as showing,
+    trace as tracing_, trials as tried,
 };
 
 /// Columns of a screen that doesn't say how wide it is.
@@ -74,6 +75,19 @@ pub async fn explain(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> 
     Ok(Exit::Success)
 }
 
+/// `gristmill trials`.
+pub async fn trials(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> {
+    let home = Home::read(settings).await?;
+    let run = home.find_run(args.run.as_deref()).await?;
+    let searches = tried::read(&*home.state, run).await?;
+    if args.json {
+        print_json(&tried::to_json(&searches)?)?;
+    } else {
+        print!("{}", tried::text(&searches));
+    }
+    Ok(Exit::Success)
+}
+
 /// `gristmill trace`.
 pub async fn trace(settings: &Settings, args: RunRef) -> anyhow::Result<Exit> {
     let (_, history, now) = open(settings, args.run.as_deref()).await?;
@@ -108,6 +122,15 @@ pub async fn models(settings: &Settings, args: JsonArgs) -> anyhow::Result<Exit>
 /// `gristmill model`.
 pub async fn model(settings: &Settings, args: ModelArgs) -> anyhow::Result<Exit> {
     let home = Home::read(settings).await?;
+    if args.card {
+        let card = card::read(&home.registry, &*home.artifacts, &args.name).await?;
+        if args.json {
+            print_json(&card.to_json())?;
+        } else {
+            print!("{}", card.to_markdown());
+        }
+        return Ok(Exit::Success);
+    }
     let model = home.registry.model(&args.name).await?;
     if args.json {
         print_json(&model_texts::model_json(&model))?;

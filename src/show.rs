@@ -281,7 +281,13 @@ pub fn made(output: &Output) -> Option<(&'static str, String)> {
             let (rows, bytes) = (text::counted(*rows, "row"), text::bytes(*bytes));
             ("model", format!("{algorithm} learned from {rows}, {bytes}, {}", model.short()))
         }
-        Output::Evaluation { metrics, .. } => ("measured", metrics_text(metrics)),
+        Output::Evaluation { metrics, warnings, evaluation, .. } => {
+            let warnings = match warnings {
+                0 => String::new(),
+                count => format!("; {}, evidence {}", text::counted(u64::from(*count), "warning"), evaluation.short()),
+            };
+            ("measured", format!("{}{warnings}", metrics_text(metrics)))
+        }
         Output::Version { name, version, alias, .. } => {
             let alias = alias.as_ref().map(|alias| format!(", now `{alias}`")).unwrap_or_default();
             ("version", format!("{name}@{version}{alias}"))
@@ -351,7 +357,7 @@ mod tests {
         run.succeed(4, &Output::Nothing).succeed(5, &Output::Nothing).after(900);
         let algorithm = "random_forest".to_owned();
         run.succeed(6, &Output::Model { model, bytes: 1_300_000, rows: 261_861, algorithm, study: None });
-        run.after(700).succeed(2, &Output::Evaluation { evaluation: Digest::of(b"e"), model, metrics });
+        run.after(700).succeed(2, &Output::Evaluation { evaluation: Digest::of(b"e"), model, metrics, warnings: 2 });
         let (name, alias) = ("delays".to_owned(), Some("champion".to_owned()));
         run.after(5).succeed(3, &Output::Version { name, version: 3, model, alias });
         run
@@ -373,7 +379,7 @@ mod tests {
             made
               flights  dataset   336,776 rows, 64cae8b3b67c
               model    model     random_forest learned from 261,861 rows, 1.2 MiB, 9372c470eead
-              quality  measured  log_loss 0.25, roc_auc 0.9114
+              quality  measured  log_loss 0.25, roc_auc 0.9114; 2 warnings, evidence 3f79bb7b435b
               release  version   delays@3, now `champion`
 
             next: `gristmill report a2690153 -o report.html`

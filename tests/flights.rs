@@ -178,8 +178,8 @@ fn init_writes_a_pipeline_that_runs() {
 fn versions_are_promoted_and_rolled_back() {
     let place = Place::new();
     small_flights(&place, &[1], 10);
+    place.json(&["run", "flights.yaml", "--set", "depth=2", "--json"]);
     place.json(&["run", "flights.yaml", "--json"]);
-    place.json(&["run", "flights.yaml", "--set", "depth=10", "--json"]);
     let model = place.json(&["model", "small-flights", "--json"]);
     assert_eq!(model["versions"].as_array().expect("versions").len(), 2, "{model}");
     assert_eq!(place.gristmill(&["promote", "small-flights", "1", "champion"]).code, Some(0));

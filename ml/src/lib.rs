@@ -6,8 +6,9 @@
 //!
 //! **Invariant:** the same inputs and the same seed give the same bytes out, whatever the number of threads.
 
-pub use gristmill_learn::{compiled, matrix};
+pub use gristmill_learn::{calibrate, compiled, matrix};
 
+pub mod assess;
 pub mod blob;
 mod columns;
 pub mod dates;
@@ -16,6 +17,7 @@ pub mod expect;
 pub mod features;
 mod hash;
 pub mod ingest;
+pub mod kept;
 pub mod metrics;
 pub mod model;
 mod names;

@@ -3,12 +3,15 @@
 //! A model is data only: reading one runs nothing, and a damaged one is refused. Equal training gives equal
 //! bytes, so equal digests.
 
+pub mod decision;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+pub use decision::Decision;
+pub(crate) use decision::is_positive;
 use gristmill_protocol::limits::MODEL_BYTES_MAX;
 use gristmill_protocol::pipeline::{Algorithm, Learning};
 use serde::{Deserialize, Serialize};
@@ -64,6 +67,9 @@ pub struct Model {
     importances: Vec<f64>,
     /// What the caller keeps beside it, such as a profile of the training rows.
     reference: Option<serde_json::Value>,
+    /// How scores become probabilities and decisions.
+    #[serde(default, skip_serializing_if = "Decision::is_plain")]
+    decision: Decision,
 }
 
 /// What a model says of rows.
@@ -74,6 +80,9 @@ pub enum Predictions {
     Classes {
         classes: Classes,
         probabilities: Vec<f64>,
+        /// The probability from which on a row is of the second of two classes. Without one the more probable class
+        /// is predicted.
+        threshold: Option<f64>,
     },
 }
 
@@ -98,7 +107,7 @@ impl Model {
                 }
                 weights
             }
-            (Estimator::Trees(_) | Estimator::Boosted(_), None) => vec![0.0; features.outputs().len()],
+            (_, None) => vec![0.0; features.outputs().len()],
         };
         let sum: f64 = importances.iter().sum();
         if sum > 0.0 {
@@ -106,7 +115,8 @@ impl Model {
         }
         let estimator = trained.estimator;
         let format = if features.are_plain() { FORMAT_FIRST } else { FORMAT };
-        let model = Model { format, target, features, estimator, training, importances, reference };
+        let decision = Decision::default();
+        let model = Model { format, target, features, estimator, training, importances, reference, decision };
         model.check()?;
         Ok(model)
     }
@@ -144,7 +154,7 @@ impl Model {
                 !forests.is_empty() && forests.iter().all(|forest| forest.columns() == columns)
             }
             Estimator::Linear(linear) => linear.columns() == columns,
-            Estimator::Boosted(model) => model.columns() == columns,
+            other => other.columns() == columns,
         };
         if !consistent || columns == 0 || self.importances.len() != columns {
             return damaged(format!("its estimator doesn't read the {columns} columns of its features"));
@@ -155,6 +165,9 @@ impl Model {
                 self.estimator.outputs(),
                 self.target.outputs()
             ));
+        }
+        if let Some(reason) = self.decision.misfit(&self.target) {
+            return damaged(reason);
         }
         if let Goal::Classes { classes, counts } = &self.target.goal
             && (classes.count() < 2 || counts.len() != classes.count())
@@ -197,6 +210,23 @@ impl Model {
         &self.training
     }
 
+    /// How scores become probabilities and decisions.
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The same model with other probabilities or decisions; an error when these aren't for its target.
+    pub fn with_decision(mut self, decision: Decision) -> Result<Model, ModelError> {
+        self.decision = decision;
+        self.check()?;
+        Ok(self)
+    }
+
+    /// The probability from which on a row is of the second of two classes, where one was chosen.
+    pub fn threshold(&self) -> Option<f64> {
+        self.decision.threshold.as_ref().map(|threshold| threshold.at)
+    }
+
     /// What the caller keeps beside it.
     pub fn reference(&self) -> Option<&serde_json::Value> {
         self.reference.as_ref()
@@ -230,7 +260,10 @@ impl Model {
                 self.0.transform(self.1, matrix, 0)
             }
         }
-        let scores = self.estimator.score(batch.num_rows(), Rows(&self.features, batch))?;
+        let mut scores = self.estimator.score(batch.num_rows(), Rows(&self.features, batch))?;
+        if let Some(calibration) = &self.decision.calibration {
+            calibration.apply(&mut scores);
+        }
         Ok(match &self.target.goal {
             Goal::Value { .. } => Predictions::Values(scores),
             Goal::Classes { classes, .. } => Predictions::Classes {
@@ -239,6 +272,7 @@ impl Model {
                     1 => scores.iter().flat_map(|&positive| [1.0 - positive, positive]).collect(),
                     _ => scores,
                 },
+                threshold: self.threshold(),
             },
         })
     }
@@ -249,15 +283,20 @@ impl Predictions {
     pub fn rows(&self) -> usize {
         match self {
             Predictions::Values(values) => values.len(),
-            Predictions::Classes { classes, probabilities } => probabilities.len() / classes.count(),
+            Predictions::Classes { classes, probabilities, .. } => probabilities.len() / classes.count(),
         }
     }
 
-    /// The index of each row's most probable class; of equal ones the first, as in scikit-learn.
+    /// The index of each row's class: the most probable, of equal ones the first, as in scikit-learn; or what the
+    /// model's threshold decides.
     pub fn class_indexes(&self) -> Vec<usize> {
         match self {
             Predictions::Values(_) => Vec::new(),
-            Predictions::Classes { classes, probabilities } => probabilities
+            Predictions::Classes { probabilities, threshold: Some(threshold), .. } => {
+                let positive = |row: &[f64]| usize::from(is_positive(row[1], Some(*threshold)));
+                probabilities.chunks(2).map(positive).collect()
+            }
+            Predictions::Classes { classes, probabilities, .. } => probabilities
                 .chunks(classes.count())
                 .map(|row| (1..row.len()).fold(0, |best, at| if row[at] > row[best] { at } else { best }))
                 .collect(),
@@ -271,7 +310,7 @@ impl Predictions {
             Predictions::Values(values) => {
                 vec![("prediction".to_owned(), Arc::new(Float64Array::from(values.clone())) as ArrayRef)]
             }
-            Predictions::Classes { classes, probabilities } => {
+            Predictions::Classes { classes, probabilities, .. } => {
                 let count = classes.count();
                 let mut columns = vec![("prediction".to_owned(), classes.array(self.class_indexes().into_iter()))];
                 let names = classes.names();

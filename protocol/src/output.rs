@@ -41,7 +41,14 @@ pub enum Output {
         study: Option<Digest>,
     },
     /// Validate: the evaluation, with its main metrics.
-    Evaluation { evaluation: Digest, model: Digest, metrics: BTreeMap<String, f64> },
+    Evaluation {
+        evaluation: Digest,
+        model: Digest,
+        metrics: BTreeMap<String, f64>,
+        /// What a person should look at; the evaluation says it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        warnings: u32,
+    },
     /// Register.
     Version { name: String, version: u64, model: Digest, alias: Option<String> },
     /// Score: the file and what it held when it was written; or, where the caller's disk isn't the worker's,
@@ -56,6 +63,10 @@ pub enum Output {
     },
     /// No-op.
     Nothing,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// Lines that couldn't be read.
@@ -117,7 +128,7 @@ mod tests {
         let metrics = (0..12).map(|at| (format!("balanced_accuracy_{at}"), 0.1)).collect();
         let outputs = [
             Output::Parts { parts: parts.into() },
-            Output::Evaluation { evaluation: digest, model: digest, metrics },
+            Output::Evaluation { evaluation: digest, model: digest, metrics, warnings: u32::MAX },
             Output::Version { name: "m".repeat(63), version: 1, model: digest, alias: Some("a".repeat(63)) },
         ];
         for output in outputs {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gristmill_ml::assess::Assessment;
+use gristmill_ml::calibrate::Curve;
 use gristmill_ml::estimators::algorithm_name;
 use gristmill_ml::metrics::{self, Charts, ClassificationCharts, Direction, Evaluation, RegressionCharts};
 use gristmill_ml::model::{Importance, Model};
@@ -10,6 +12,7 @@ use gristmill_protocol::pipeline::Learning;
 use gristmill_scheduler::history::History;
 use gristmill_worker::documents::GateResult;
 
+use super::assessment;
 use super::charts;
 use super::gather::{Findings, FoundEvidence, FoundModel};
 use super::markup::{Markup, attr, class};
@@ -48,7 +51,13 @@ fn evaluation(m: &mut Markup, found: &FoundEvidence) {
     gates(m, &evidence.gates);
     let rows = text::counted(evidence.evaluation.rows, "row");
     note(m, &format!("On {rows} that the model had not seen."));
-    metrics_table(m, &found.step, &evidence.evaluation);
+    assessment::warnings(m, &evidence.assessment);
+    metrics_table(m, &found.step, &evidence.evaluation, &evidence.assessment);
+    assessment::comparisons(m, &found.step, &evidence.assessment);
+    assessment::slices(m, &found.step, &evidence.evaluation, &evidence.assessment);
+    assessment::fairness(m, &found.step, &evidence.assessment);
+    assessment::robustness(m, &found.step, &evidence.assessment);
+    assessment::permutation(m, &found.step, &evidence.assessment);
     match &evidence.evaluation.charts {
         Charts::Classification(charts) => classification(m, &found.step, charts),
         Charts::Regression(charts) => regression(m, charts),
@@ -72,16 +81,26 @@ fn gates(m: &mut Markup, gates: &[GateResult]) {
     });
 }
 
-fn metrics_table(m: &mut Markup, step: &str, evaluation: &Evaluation) {
+fn metrics_table(m: &mut Markup, step: &str, evaluation: &Evaluation, assessment: &Assessment) {
     let learning = match evaluation.charts {
         Charts::Classification(_) => Learning::Classification,
         Charts::Regression(_) => Learning::Regression,
     };
-    table(m, &format!("Metrics of {step}"), &["metric", ">value", "better is"], |m| {
+    let interval = format!(">{} interval", text::percent(assessment.level));
+    let mut headings = vec!["metric", ">value"];
+    let has_intervals = !assessment.intervals.is_empty();
+    if has_intervals {
+        headings.push(&interval);
+    }
+    headings.push("better is");
+    table(m, &format!("Metrics of {step}"), &headings, |m| {
         for (name, value) in &evaluation.metrics {
             m.el("tr", &[], |m| {
                 m.leaf("th", &[attr("scope", "row")], name);
                 m.leaf("td", &[class("number")], &text::number(*value));
+                if has_intervals {
+                    m.leaf("td", &[class("number")], &assessment::ends(assessment.intervals.get(name)));
+                }
                 let better = match metrics::direction(learning, name) {
                     Ok(Direction::Larger) => "larger",
                     Ok(Direction::Smaller) => "smaller",
@@ -167,6 +186,7 @@ fn model(m: &mut Markup, history: &History, found: &FoundModel) {
         fact("learned from", &text::counted(training.rows, "row"));
         fact("inputs", &format!("{} → {} numbers", model.signature().len(), model.features().outputs().len()));
         goal(model, &mut fact);
+        decision(model, &mut fact);
         for made in show::models(history).iter().filter(|made| made.digest == found.digest) {
             if let Some(version) = made.version {
                 fact("registered as", &format!("{}@{version}", made.name));
@@ -206,6 +226,21 @@ fn goal(model: &Model, fact: &mut impl FnMut(&str, &str)) {
         Goal::Value { mean, std } => {
             fact("target in training", &format!("{} ± {}", text::number(*mean), text::number(*std)));
         }
+    }
+}
+
+/// How scores become probabilities and decisions, where training fitted that.
+fn decision(model: &Model, fact: &mut impl FnMut(&str, &str)) {
+    let decision = model.decision();
+    if let Some(calibration) = &decision.calibration {
+        let curve = match calibration.curves().first() {
+            Some(Curve::Isotonic(_)) => "isotonic",
+            _ => "platt",
+        };
+        fact("probabilities", &format!("calibrated ({curve}) on {}", text::counted(decision.rows, "row")));
+    }
+    if let Some(threshold) = &decision.threshold {
+        fact("positive from", &text::number(threshold.at));
     }
 }
 

@@ -5,6 +5,7 @@
 //! page.rs      the page: header, steps, timeline, source, lineage
 //! data.rs      datasets, expectations, splits
 //! learning.rs  models, metrics, curves, gates
+//! assessment.rs  intervals, slices, groups, robustness, permutation, the champion
 //! charts.rs    the charts of an evaluation and of columns
 //! dag.rs       the graph of steps
 //! timeline.rs  who worked on what, when
@@ -14,6 +15,7 @@
 //!
 //! **Invariant:** the same run gives the same bytes: no clock, no order of a hash map, no ids of our own.
 
+mod assessment;
 mod charts;
 mod dag;
 mod data;

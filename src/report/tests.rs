@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicBool;
 use arrow::array::{ArrayRef, BooleanArray, Date32Array, Float64Array, RecordBatch, StringArray};
 use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
+use gristmill_ml::assess::{Assessment, Assessor};
 use gristmill_ml::estimators::{Control, TrainingSetBuilder, grows_trees, join, train_units, units};
 use gristmill_ml::expect::{ExpectReport, Rules};
 use gristmill_ml::features::{FeatureFitter, FeaturePlan};
-use gristmill_ml::metrics::{Evaluation, Evaluator};
+use gristmill_ml::metrics::{self, Evaluation, Evaluator};
 use gristmill_ml::model::{Model, Training};
 use gristmill_ml::partition;
 use gristmill_ml::profile::Profiler;
@@ -18,7 +19,7 @@ use gristmill_ml::table::TableSchema;
 use gristmill_ml::target::TargetFitter;
 use gristmill_protocol::fact::About;
 use gristmill_protocol::output::{DatasetRef, Output, Quarantined};
-use gristmill_protocol::pipeline::steps::Rule;
+use gristmill_protocol::pipeline::steps::{Rule, Validate};
 use gristmill_protocol::{Digest, ErrorCode};
 use gristmill_scheduler::history::History;
 use gristmill_worker::documents::{Evidence, GateResult, Manifest, PartitionRef};
@@ -95,6 +96,29 @@ fn evaluate(model: &Model, batch: &RecordBatch) -> Evaluation {
     evaluator.finish().expect("there are rows")
 }
 
+/// All that a validate step can find out.
+fn assess(model: &Model, batch: &RecordBatch) -> Assessment {
+    let mut more = json!({
+        "model": "model", "input": "parts.test", "intervals": { "draws": 100 },
+        "slices": { "far <2>": "distance > 2000", "none": "distance < 0" },
+        "robustness": {}, "importance": { "repeats": 2 },
+    });
+    if model.target().classes().is_some() {
+        more["fairness"] = json!({ "by": ["carrier"], "min_rows": 50 });
+    }
+    let validate: Validate = serde_json::from_value(more).expect("a step");
+    let schema = TableSchema::from_arrow(&batch.schema()).expect("a schema");
+    let mut assessor = Assessor::new(model, &validate, &schema, batch.num_rows() as u64).expect("it fits");
+    let places = assessor.columns().iter().map(|name| batch.schema().index_of(name).expect("a column"));
+    let narrow = batch.project(&places.collect::<Vec<usize>>()).expect("columns");
+    assessor.push(&narrow).expect("rows");
+    let mut found = assessor.finish(1, 1_000).expect("an assessment");
+    let metric = if model.target().classes().is_some() { "log_loss" } else { "rmse" };
+    let rows = assessor.evaluator();
+    found.comparisons.extend(metrics::compare(rows, rows, "champion", metric, &validate.intervals));
+    found
+}
+
 fn expect_report(batch: &RecordBatch) -> ExpectReport {
     let schema = TableSchema::from_arrow(&batch.schema()).expect("a schema");
     let rules: Vec<Rule> = serde_json::from_value(json!([
@@ -159,7 +183,8 @@ async fn recorded(store: &Store, target: &str, algorithm: &Value) -> Recorder {
         GateResult { passed: false, message: "it doesn't beat `champion`: 0.91 against 0.92".to_owned() },
     ];
     let importances = model.importances();
-    let evidence = Evidence { model: digest, input: part.clone(), evaluation, importances, gates };
+    let assessment = assess(&model, &test);
+    let evidence = Evidence { model: digest, input: part.clone(), evaluation, importances, gates, assessment };
     let evidence = store.json(&evidence).await;
     let about = About {
         source: SOURCE.to_owned(),
@@ -178,7 +203,7 @@ async fn recorded(store: &Store, target: &str, algorithm: &Value) -> Recorder {
     run.after(400).fail(4, ErrorCode::OutOfMemory, "256 MiB are not enough").after(1_000);
     let algorithm = "random_forest".to_owned();
     run.after(2_400).succeed(4, &Output::Model { model: digest, bytes: length, rows: 4_000, algorithm, study: None });
-    run.after(120).succeed(5, &Output::Evaluation { evaluation: evidence, model: digest, metrics });
+    run.after(120).succeed(5, &Output::Evaluation { evaluation: evidence, model: digest, metrics, warnings: 1 });
     let (name, alias) = ("flights".to_owned(), Some("champion".to_owned()));
     run.after(8).succeed(6, &Output::Version { name, version: 2, model: digest, alias });
     run
@@ -252,6 +277,14 @@ async fn a_classification_tells_everything_in_one_file() {
         "2013-",
         "&lt;MQ&gt;",
         "hatch",
+        "95% interval",
+        "far &lt;2&gt;",
+        "the slice `none` has no rows",
+        "Groups of carrier",
+        "four-fifths rule",
+        "When inputs are wrong",
+        "What is lost without an input",
+        "paired bootstrap",
     ];
     for text in told {
         assert!(html.contains(text), "`{text}` is missing");
@@ -268,6 +301,7 @@ async fn a_regression_has_its_own_charts() {
     keep("regression.html", &html);
     check(&html);
     assert!(html.contains("Predicted and actual") && html.contains("Residuals"));
+    assert!(html.contains("moved by (standard deviations)") && !html.contains("Groups of"));
 }
 
 #[tokio::test]
@@ -301,7 +335,8 @@ async fn a_rejected_model_is_told_from_the_evidence_that_the_message_names() {
     let gates = vec![GateResult { passed: false, message: "roc_auc is too low".to_owned() }];
     let evaluation = evaluate(&model, &test);
     let importances = model.importances();
-    let evidence = Evidence { model: Digest::of(b"m"), input, evaluation, importances, gates };
+    let assessment = Assessment::default();
+    let evidence = Evidence { model: Digest::of(b"m"), input, evaluation, importances, gates, assessment };
     let evidence = store.json(&evidence).await;
     let mut run = Recorder::new(&[("quality", "validate", &[])]);
     run.after(10).reject(0, &format!("roc_auc is too low; the evaluation is artifact {evidence}"));

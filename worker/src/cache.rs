@@ -22,10 +22,10 @@ fn code_version(task: &Task) -> u32 {
         | Task::Split(_)
         | Task::Train(_)
         | Task::Tune(_)
-        | Task::Validate(_)
         | Task::Register(_)
         | Task::Score(_)
         | Task::Noop(_) => 1,
+        Task::Validate(_) => 2,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The JSON artifacts that steps leave behind: manifests, evaluations, reports. Equal ones have equal bytes.
 
 use gristmill_learn::search::{Better, Trial};
+use gristmill_ml::assess::Assessment;
 use gristmill_ml::metrics::Evaluation;
 use gristmill_ml::model::Importance;
 use gristmill_ml::table::TableSchema;
@@ -46,6 +47,9 @@ pub struct Evidence {
     pub importances: Vec<Importance>,
     /// Each gate, whether it passed and why.
     pub gates: Vec<GateResult>,
+    /// How sure the metrics are, slices, groups, robustness, and what else was found out.
+    #[serde(default)]
+    pub assessment: Assessment,
 }
 
 /// What a search found: every trial, and the winner's settings.

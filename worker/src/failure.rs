@@ -5,11 +5,13 @@ use std::io;
 
 use gristmill_backends::artifacts::ArtifactError;
 use gristmill_backends::state::StateError;
+use gristmill_ml::assess::AssessError;
 use gristmill_ml::estimators::TrainError;
 use gristmill_ml::expect::ExpectError;
 use gristmill_ml::features::FeatureError;
 use gristmill_ml::ingest::IngestError;
 use gristmill_ml::model::ModelError;
+use gristmill_ml::model::decision::DecisionError;
 use gristmill_ml::partition::PartitionError;
 use gristmill_ml::split::SplitError;
 use gristmill_ml::sql::SqlError;
@@ -97,7 +99,7 @@ macro_rules! bad_input {
     )*};
 }
 
-bad_input!(IngestError, SplitError, FeatureError, TargetError);
+bad_input!(IngestError, SplitError, FeatureError, TargetError, DecisionError, AssessError);
 
 impl IntoFailure for SqlError {
     fn into_failure(self) -> Failure {

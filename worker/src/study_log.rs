@@ -1,11 +1,13 @@
-//! What came of a search's trials, as a log in the state that all its workers append to.
+//! What came of a search's trials, as a log in the state that all its workers append to. Its first entry says what
+//! is searched, so that whoever reads the log knows the search.
 
 use std::time::Duration;
 
 use gristmill_backends::state::{State, StateError};
-use gristmill_learn::search::{Outcome, Study};
+use gristmill_learn::search::{Better, Outcome, Study};
+use gristmill_protocol::pipeline::steps::Tune;
 use gristmill_protocol::wire::WireError;
-use gristmill_protocol::{RunId, wire};
+use gristmill_protocol::{Digest, RunId, wire};
 use serde::{Deserialize, Serialize};
 
 /// Entries read at a time.
@@ -25,6 +27,22 @@ pub enum StudyLogError {
     Other { reason: String },
 }
 
+/// What is searched: the step, with what was found out about its target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Search {
+    pub tune: Tune,
+    /// The metric that decides, and which values of it are better.
+    pub metric: String,
+    pub better: Better,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Entry {
+    Began(Box<Search>),
+    Job(JobRecord),
+}
+
 /// What came of one job of a search.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct JobRecord {
@@ -32,6 +50,30 @@ pub struct JobRecord {
     pub outcome: Outcome,
     /// How long it took. Of interest to people; nothing is decided by it.
     pub seconds: f64,
+}
+
+/// Begins the log of a search; again is fine.
+pub async fn begin(state: &dyn State, name: &str, search: Search) -> Result<(), StudyLogError> {
+    let body = wire::encode(&Entry::Began(Box::new(search)));
+    match state.log_append(name, 1, token(&body), body).await {
+        Ok(()) | Err(StateError::Conflict { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What the log of this name is about; nothing when it hasn't begun.
+pub async fn search_of(state: &dyn State, name: &str) -> Result<Option<Search>, StudyLogError> {
+    let entries = state.log_read(name, 0, 1).await?;
+    let Some(first) = entries.first() else { return Ok(None) };
+    match wire::decode("an entry of a search", &first.body)? {
+        Entry::Began(search) => Ok(Some(*search)),
+        Entry::Job(_) => Err(StudyLogError::Other { reason: "it doesn't say what is searched".to_owned() }),
+    }
+}
+
+/// A number that tells what is appended from all else: the same again is the same append.
+fn token(body: &[u8]) -> u64 {
+    u64::from_be_bytes(Digest::of(body).as_bytes()[..8].try_into().expect("a SHA-256 has 32 bytes"))
 }
 
 /// The log's name.
@@ -60,10 +102,11 @@ impl<'a> StudyLog<'a> {
         loop {
             let entries = self.state.log_read(&self.name, self.position, READ_MAX).await?;
             for entry in &entries {
-                let record: JobRecord = wire::decode("a trial", &entry.body)?;
-                let told = self.study.tell(record.job, record.outcome.clone());
-                told.map_err(|error| StudyLogError::Other { reason: error.to_string() })?;
-                self.records.push(record);
+                if let Entry::Job(record) = wire::decode("an entry of a search", &entry.body)? {
+                    let told = self.study.tell(record.job, record.outcome.clone());
+                    told.map_err(|error| StudyLogError::Other { reason: error.to_string() })?;
+                    self.records.push(record);
+                }
                 self.position = entry.position;
             }
             if entries.len() < READ_MAX {
@@ -86,9 +129,10 @@ impl<'a> StudyLog<'a> {
         Ok(true)
     }
 
-    /// Adds what came of a job, unless somebody has. `token` tells this call from all others.
-    pub async fn add(&mut self, record: &JobRecord, token: u64) -> Result<(), StudyLogError> {
-        let body = wire::encode(record);
+    /// Adds what came of a job, unless somebody has.
+    pub async fn add(&mut self, record: &JobRecord) -> Result<(), StudyLogError> {
+        let body = wire::encode(&Entry::Job(record.clone()));
+        let token = token(&body);
         loop {
             if self.study.outcome(record.job).is_some() {
                 return Ok(());

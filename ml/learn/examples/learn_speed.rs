@@ -17,6 +17,9 @@ use gristmill_learn::compiled::Forest;
 use gristmill_learn::forest;
 use gristmill_learn::matrix::{Layout, Matrix};
 
+/// How often the test rows are scored for a figure.
+const SCORINGS: usize = 40;
+
 fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [train, test, method, rest @ ..] = args.as_slice() else {
@@ -85,15 +88,10 @@ fn describe(forests: &[Forest]) -> String {
 
 fn report(rows: &Matrix<f32>, labels: &[f64], outputs: usize, predict: impl Fn(&Matrix<f32>) -> Vec<f64>) {
     let scores = predict(rows);
-    let mut times: Vec<f64> = (0..21)
-        .map(|_| {
-            let start = Clock::new();
-            predict(rows);
-            start.elapsed().as_secs_f64()
-        })
-        .collect();
-    times.sort_by(f64::total_cmp);
-    println!("score {:.0} rows/s at best", rows.rows() as f64 / times[0]);
+    // Many times: the system adds up a thread's time in steps of some milliseconds.
+    let start = Clock::new();
+    (0..SCORINGS).for_each(|_| drop(std::hint::black_box(predict(rows))));
+    println!("score {:.0} rows/s", (SCORINGS * rows.rows()) as f64 / start.elapsed().as_secs_f64());
     let singles: Vec<Matrix<f32>> = (0..rows.rows().min(5_000))
         .map(|row| {
             let mut single = Matrix::zeros(1, rows.columns(), Layout::Rows);

@@ -194,8 +194,8 @@ mod tests {
         assert_eq!(found.four_fifths, Some(false));
         assert_eq!(found.groups[0].impact_ratio, Some(1.0));
         assert_eq!(found.groups[1].impact_ratio, Some(0.4));
-        let text = serde_json::to_string(&found).unwrap();
-        assert_eq!(serde_json::from_str::<Fairness>(&text).unwrap(), found);
+        let bytes = rmp_serde::to_vec_named(&found).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Fairness>(&bytes).unwrap(), found);
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub enum Layout {
 }
 
 /// A dense matrix, zero where nothing was set.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Matrix<T> {
     rows: usize,
     columns: usize,

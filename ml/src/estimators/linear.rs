@@ -167,9 +167,7 @@ pub(super) fn fit(set: &TrainingSet, algorithm: &Algorithm) -> Result<Unit, Trai
         Algorithm::Ridge(settings) => ridge(set.products(), settings.alpha),
         Algorithm::Lasso(settings) => lasso(set.products(), settings.alpha),
         Algorithm::ElasticNet(settings) => elastic_net(set.products(), settings),
-        Algorithm::DecisionTree(_) | Algorithm::RandomForest(_) | Algorithm::GradientBoosting(_) => {
-            unreachable!("trees are grown elsewhere")
-        }
+        _ => unreachable!("what isn't linear is fitted elsewhere"),
     };
     let linear = linear.map_err(|error| TrainError::Fit { algorithm: name, message: error.to_string() })?;
     if !linear.intercepts.iter().chain(&linear.coefficients).all(|number| number.is_finite()) {

@@ -10,11 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::compiled::{Forest, Node};
 
 /// A struct of one field is written as a list of one, which a tuple struct of one wouldn't read.
+#[cfg(test)]
 #[derive(Deserialize)]
 struct ForestRegressor {
     forest: Option<BaseForest>,
 }
 
+#[cfg(test)]
 #[derive(Deserialize)]
 struct BaseForest(Option<Vec<BaseTree>>, IgnoredAny, IgnoredAny);
 
@@ -36,7 +38,8 @@ struct BaseNode {
 }
 
 /// The trees of a fitted `RandomForestRegressor`, and for each column the sum of its shares in the fall of
-/// impurity, tree by tree.
+/// impurity, tree by tree. Forests are grown on histograms; the walk is compared with this one's.
+#[cfg(test)]
 pub(super) fn compile_forest(model: &impl Serialize, columns: usize) -> Result<(Forest, Vec<f64>), String> {
     let ForestRegressor { forest: Some(BaseForest(Some(trees), _, _)) } = mirror(model)? else {
         return Err("the forest has no trees".to_owned());

@@ -1,4 +1,4 @@
-//! Training: smartcore fits, what it fitted becomes a compact [`Estimator`] for scoring.
+//! Training: smartcore or the learning crate fits, what was fitted becomes a compact [`Estimator`] for scoring.
 //!
 //! Training is cut into units that don't depend on each other: [`TREES_PER_UNIT`] trees of a forest (of one
 //! class, when there are more than two), or the whole of any other algorithm. [`train_units`] runs a range
@@ -13,6 +13,7 @@
 mod boosting;
 pub mod control;
 mod gram;
+mod instances;
 mod linear;
 mod mirror;
 mod training_set;
@@ -23,7 +24,9 @@ mod tests;
 
 use std::ops::Range;
 
+use gristmill_learn::bayes::Gaussian;
 use gristmill_learn::boost::Boosted;
+use gristmill_learn::neighbors::Neighbors;
 use gristmill_protocol::pipeline::{Algorithm, Learning};
 use serde::{Deserialize, Serialize};
 
@@ -36,8 +39,7 @@ use crate::features::FeatureError;
 use crate::matrix::{Layout, Matrix, TooLarge};
 use crate::target::{Target, TargetError, learning_name};
 
-/// Trees that are fitted in one call of smartcore. It sorts every column once a call, which is a tenth of
-/// the work for ten trees; larger units would leave threads idle at the end and make parts coarse.
+/// Trees of a unit: enough that a part is worth sending, few enough that parts can be spread.
 pub const TREES_PER_UNIT: u32 = 10;
 /// Trees of a forest at the most: past a few hundred nothing gets better, and models grow.
 pub const TREES_MAX: u32 = 10_000;
@@ -112,13 +114,22 @@ pub fn algorithm_name(algorithm: &Algorithm) -> &'static str {
         Algorithm::ElasticNet(_) => "elastic_net",
         Algorithm::DecisionTree(_) => "decision_tree",
         Algorithm::RandomForest(_) => "random_forest",
+        Algorithm::ExtraTrees(_) => "extra_trees",
         Algorithm::GradientBoosting(_) => "gradient_boosting",
+        Algorithm::KNearestNeighbors(_) => "k_nearest_neighbors",
+        Algorithm::NaiveBayes(_) => "naive_bayes",
     }
 }
 
 /// Whether the algorithm grows trees.
 pub fn grows_trees(algorithm: &Algorithm) -> bool {
-    matches!(algorithm, Algorithm::DecisionTree(_) | Algorithm::RandomForest(_) | Algorithm::GradientBoosting(_))
+    matches!(
+        algorithm,
+        Algorithm::DecisionTree(_)
+            | Algorithm::RandomForest(_)
+            | Algorithm::ExtraTrees(_)
+            | Algorithm::GradientBoosting(_)
+    )
 }
 
 /// Checks the algorithm's settings, and that it can learn what the target asks for.
@@ -162,7 +173,7 @@ pub fn check(algorithm: &Algorithm, target: &Target) -> Result<(), TrainError> {
             tree(settings.max_depth, settings.min_samples_leaf, settings.min_samples_split)?;
             None
         }
-        Algorithm::RandomForest(settings) => {
+        Algorithm::RandomForest(settings) | Algorithm::ExtraTrees(settings) => {
             tree(settings.max_depth, settings.min_samples_leaf, settings.min_samples_split)?;
             if !(1..=TREES_MAX).contains(&settings.trees) {
                 return setting("trees", settings.trees.to_string(), "between 1 and 10000");
@@ -176,6 +187,11 @@ pub fn check(algorithm: &Algorithm, target: &Target) -> Result<(), TrainError> {
             boosting::check(settings, target)?;
             None
         }
+        Algorithm::KNearestNeighbors(settings) if settings.neighbors == 0 => {
+            return setting("neighbors", "0".to_owned(), "1 or more");
+        }
+        Algorithm::KNearestNeighbors(_) => None,
+        Algorithm::NaiveBayes(_) => Some(Learning::Classification),
     };
     match learns {
         Some(learns) if learns != target.learning() => {
@@ -189,7 +205,9 @@ pub fn check(algorithm: &Algorithm, target: &Target) -> Result<(), TrainError> {
 pub fn units(algorithm: &Algorithm, target: &Target) -> u32 {
     let outputs = u32::try_from(target.outputs()).expect("classes are limited");
     match algorithm {
-        Algorithm::RandomForest(settings) => outputs * settings.trees.div_ceil(TREES_PER_UNIT),
+        Algorithm::RandomForest(settings) | Algorithm::ExtraTrees(settings) => {
+            outputs * settings.trees.div_ceil(TREES_PER_UNIT)
+        }
         Algorithm::DecisionTree(_) => outputs,
         _ => 1,
     }
@@ -209,6 +227,8 @@ enum Unit {
         model: Boosted,
         importances: Vec<f64>,
     },
+    Neighbors(Neighbors),
+    Bayes(Gaussian),
 }
 
 /// What a range of units learned: bytes that travel between workers.
@@ -239,10 +259,16 @@ pub fn train_units(
     range: Range<u32>,
     control: &Control<'_>,
 ) -> Result<Part, TrainError> {
+    if let Algorithm::RandomForest(settings) | Algorithm::ExtraTrees(settings) = algorithm {
+        let random_cuts = matches!(algorithm, Algorithm::ExtraTrees(_));
+        let units = trees::grow_units(set, settings, random_cuts, seed, range.clone(), control)?;
+        return Ok(Part { first: range.start, units });
+    }
     let units = control.run(algorithm_name(algorithm), range.clone(), |unit| match algorithm {
-        Algorithm::RandomForest(settings) => trees::fit_forest_unit(set, settings, seed, unit),
         Algorithm::DecisionTree(settings) => trees::fit_tree_unit(set, settings, unit),
         Algorithm::GradientBoosting(settings) => boosting::fit(set, settings, seed, control),
+        Algorithm::KNearestNeighbors(settings) => instances::remember(set, settings),
+        Algorithm::NaiveBayes(_) => instances::bayes(set),
         _ => linear::fit(set, algorithm),
     })?;
     Ok(Part { first: range.start, units })
@@ -256,6 +282,8 @@ pub enum Estimator {
     Trees(Vec<Forest>),
     Linear(Linear),
     Boosted(Boosted),
+    Neighbors(Neighbors),
+    Bayes(Gaussian),
 }
 
 /// A trained estimator and what its columns matter.
@@ -292,6 +320,10 @@ pub fn join(mut parts: Vec<Part>, algorithm: &Algorithm, target: &Target) -> Res
     for (at, unit) in all.into_iter().enumerate() {
         match unit {
             Unit::Linear(linear) => return Ok(Trained { estimator: Estimator::Linear(linear), importances: None }),
+            Unit::Neighbors(model) => {
+                return Ok(Trained { estimator: Estimator::Neighbors(model), importances: None });
+            }
+            Unit::Bayes(model) => return Ok(Trained { estimator: Estimator::Bayes(model), importances: None }),
             Unit::Boosted { model, importances } => {
                 return Ok(Trained { estimator: Estimator::Boosted(model), importances: Some(importances) });
             }
@@ -324,6 +356,8 @@ impl Estimator {
             Estimator::Trees(forests) => forests.first().map_or(0, Forest::columns),
             Estimator::Linear(linear) => linear.columns(),
             Estimator::Boosted(model) => model.columns(),
+            Estimator::Neighbors(model) => model.columns(),
+            Estimator::Bayes(model) => model.columns(),
         }
     }
 
@@ -333,6 +367,8 @@ impl Estimator {
             Estimator::Trees(forests) => forests.len(),
             Estimator::Linear(linear) => linear.outputs(),
             Estimator::Boosted(model) => model.outputs(),
+            Estimator::Neighbors(model) => one_of_two(model.outputs()),
+            Estimator::Bayes(model) => one_of_two(model.classes()),
         }
     }
 
@@ -344,6 +380,18 @@ impl Estimator {
                 let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
                 fill.fill_f64(&mut matrix)?;
                 Ok(linear.predict(&matrix))
+            }
+            Estimator::Neighbors(model) => {
+                let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
+                fill.fill_f32(&mut matrix)?;
+                let scores = model.predict(&matrix);
+                let scores = scores.unwrap_or_else(|refusal| unreachable!("features leave nothing missing: {refusal}"));
+                Ok(positive_of_two(scores, model.outputs()))
+            }
+            Estimator::Bayes(model) => {
+                let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
+                fill.fill_f64(&mut matrix)?;
+                Ok(positive_of_two(model.predict(&matrix), model.classes()))
             }
             Estimator::Boosted(model) => {
                 let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
@@ -369,6 +417,16 @@ impl Estimator {
             }
         }
     }
+}
+
+/// How many scores a row has whose estimator tells the probabilities of so many classes: of two one says it.
+fn one_of_two(outputs: usize) -> usize {
+    if outputs == 2 { 1 } else { outputs }
+}
+
+/// Of the probabilities of two classes that of the second.
+fn positive_of_two(scores: Vec<f64>, outputs: usize) -> Vec<f64> {
+    if outputs == 2 { scores.into_iter().skip(1).step_by(2).collect() } else { scores }
 }
 
 /// Writes rows into a matrix of either precision.

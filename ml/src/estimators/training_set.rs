@@ -5,7 +5,10 @@
 //! How much memory training takes is estimated from sizes before the first row is read, so a table that is
 //! too large is an error with numbers in it, not a killed process.
 
+use std::sync::OnceLock;
+
 use arrow::array::RecordBatch;
+use gristmill_learn::forest::{Coded, ForestError};
 use gristmill_protocol::pipeline::{Algorithm, Learning};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
@@ -60,8 +63,10 @@ impl SparseRows {
 }
 
 enum Design {
+    /// For forests: the columns, and their codes once a tree is grown.
+    Forest(Matrix<f32>, Labels, OnceLock<Result<Coded, ForestError>>),
     Columns(DenseMatrix<f32>, Labels),
-    /// For boosting: the labels are numbers, or numbers of classes.
+    /// For boosting, neighbours and naive Bayes: the labels are numbers, or numbers of classes.
     Matrix(Matrix<f32>, Vec<f64>, Learning),
     Rows(DenseMatrix<f64>, Vec<u8>),
     Sparse(SparseRows),
@@ -94,17 +99,36 @@ impl TrainingSet {
     pub(super) fn columns_and_labels(&self) -> (&DenseMatrix<f32>, &Labels) {
         match &self.design {
             Design::Columns(x, labels) => (x, labels),
-            Design::Matrix(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+            Design::Forest(..) | Design::Matrix(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
                 unreachable!("trees are trained on the set built for them")
             }
         }
     }
 
+    /// The labels of a forest's set.
+    pub(super) fn labels_of_trees(&self) -> &Labels {
+        match &self.design {
+            Design::Forest(_, labels, _) => labels,
+            _ => unreachable!("a forest is grown on the set built for it"),
+        }
+    }
+
+    /// The columns of a forest's set as codes, made when they are first asked for.
+    pub(super) fn coded(&self) -> Result<&Coded, TrainError> {
+        let Design::Forest(matrix, _, coded) = &self.design else {
+            unreachable!("a forest is grown on the set built for it")
+        };
+        // Always the same seed: what is drawn for the cuts has nothing to do with what the trees draw.
+        let coded = coded.get_or_init(|| Coded::new(matrix, 0));
+        let fail = |error: &ForestError| TrainError::Fit { algorithm: "random_forest", message: error.to_string() };
+        coded.as_ref().map_err(fail)
+    }
+
     pub(super) fn matrix_and_labels(&self) -> (&Matrix<f32>, &[f64], Learning) {
         match &self.design {
             Design::Matrix(matrix, labels, learning) => (matrix, labels, *learning),
-            Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
-                unreachable!("boosting is trained on the set built for it")
+            Design::Forest(..) | Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+                unreachable!("they are trained on the set built for them")
             }
         }
     }
@@ -112,7 +136,7 @@ impl TrainingSet {
     pub(super) fn rows_and_classes(&self) -> (&DenseMatrix<f64>, &Vec<u8>) {
         match &self.design {
             Design::Rows(x, classes) => (x, classes),
-            Design::Matrix(..) | Design::Columns(..) | Design::Sparse(_) | Design::Products(_) => {
+            Design::Forest(..) | Design::Matrix(..) | Design::Columns(..) | Design::Sparse(_) | Design::Products(_) => {
                 unreachable!("multinomial regression is trained on the set built for it")
             }
         }
@@ -121,7 +145,7 @@ impl TrainingSet {
     pub(super) fn sparse_rows(&self) -> &SparseRows {
         match &self.design {
             Design::Sparse(rows) => rows,
-            Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Products(_) => {
+            Design::Forest(..) | Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Products(_) => {
                 unreachable!("logistic regression is trained on the set built for it")
             }
         }
@@ -130,7 +154,7 @@ impl TrainingSet {
     pub(super) fn products(&self) -> &Gram {
         match &self.design {
             Design::Products(gram) => gram,
-            Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) => {
+            Design::Forest(..) | Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) => {
                 unreachable!("least squares are trained on the set built for them")
             }
         }
@@ -150,11 +174,14 @@ impl Memory {
     pub fn estimate(algorithm: &Algorithm, rows: usize, columns: usize, filled: usize, outputs: usize) -> Memory {
         let (n, p, k) = (rows as u64, columns as u64, outputs as u64);
         match algorithm {
-            // Ours: four bytes a cell. A thread's: the order of each column (eight bytes a cell) and the rows
-            // of a tree in each order (eight more; a bootstrap sample holds 63 % of the rows), and some per row.
-            Algorithm::RandomForest(_) => {
-                Memory { set: n * p * 4 + n * 8, thread: n * p * 8 + n * p * 52 / 10 + n * 50 }
+            // Four bytes a cell and two for its codes. A thread's: the rows of a tree with their sums, and histograms of
+            // the nodes on the way down.
+            Algorithm::RandomForest(_) | Algorithm::ExtraTrees(_) => {
+                Memory { set: n * p * 6 + n * 8, thread: n * 64 + p * 4_096 * 16 }
             }
+            // The rows twice (ours and the model's), or once more as numbers of eight bytes.
+            Algorithm::KNearestNeighbors(_) => Memory { set: n * p * 8 + n * 24, thread: n * 8 },
+            Algorithm::NaiveBayes(_) => Memory { set: n * p * 4 + n * 8, thread: p * 65_536 * 8 },
             // The matrix, its bins, and for each row the scores, the derivatives and the row's number; once more the
             // matrix when rows are kept apart. The threads share it.
             Algorithm::GradientBoosting(settings) => {
@@ -186,6 +213,7 @@ impl Memory {
 enum Building {
     Columns(Matrix<f32>, Labels),
     Matrix(Matrix<f32>, Vec<f64>),
+    Forest(Matrix<f32>, Labels),
     Rows(Matrix<f64>, Vec<u8>),
     Sparse(SparseRows),
     Products(GramBuilder),
@@ -216,15 +244,22 @@ impl<'a> TrainingSetBuilder<'a> {
             return Err(TooLarge { rows, columns, needed_bytes, limit_bytes: memory_limit }.into());
         }
         let building = match (algorithm, &target.goal) {
-            (Algorithm::RandomForest(_) | Algorithm::DecisionTree(_), Goal::Classes { .. }) => Building::Columns(
+            (Algorithm::RandomForest(_) | Algorithm::ExtraTrees(_), goal) => Building::Forest(
+                Matrix::zeros(rows, columns, Layout::Columns),
+                match goal {
+                    Goal::Classes { .. } => Labels::Classes(Vec::with_capacity(rows)),
+                    Goal::Value { .. } => Labels::Values(Vec::with_capacity(rows)),
+                },
+            ),
+            (Algorithm::DecisionTree(_), Goal::Classes { .. }) => Building::Columns(
                 Matrix::zeros(rows, columns, Layout::Columns),
                 Labels::Classes(Vec::with_capacity(rows)),
             ),
-            (Algorithm::RandomForest(_) | Algorithm::DecisionTree(_), Goal::Value { .. }) => Building::Columns(
+            (Algorithm::DecisionTree(_), Goal::Value { .. }) => Building::Columns(
                 Matrix::zeros(rows, columns, Layout::Columns),
                 Labels::Values(Vec::with_capacity(rows)),
             ),
-            (Algorithm::GradientBoosting(_), _) => {
+            (Algorithm::GradientBoosting(_) | Algorithm::KNearestNeighbors(_) | Algorithm::NaiveBayes(_), _) => {
                 Building::Matrix(Matrix::zeros(rows, columns, Layout::Columns), Vec::with_capacity(rows))
             }
             (Algorithm::LogisticRegression(_), _) if target.outputs() == 1 => Building::Sparse(SparseRows {
@@ -252,7 +287,7 @@ impl<'a> TrainingSetBuilder<'a> {
         let values = self.target.values(batch)?;
         let number = self.filled as u64;
         match &mut self.building {
-            Building::Columns(matrix, labels) => {
+            Building::Columns(matrix, labels) | Building::Forest(matrix, labels) => {
                 self.features.transform_training(batch, matrix, self.filled, number)?;
                 match labels {
                     Labels::Classes(classes) => classes.extend(values.iter().map(|&value| value as u8)),
@@ -289,6 +324,7 @@ impl<'a> TrainingSetBuilder<'a> {
         }
         let design = match self.building {
             Building::Columns(matrix, labels) => Design::Columns(matrix.into_dense(), labels),
+            Building::Forest(matrix, labels) => Design::Forest(matrix, labels, OnceLock::new()),
             Building::Matrix(matrix, labels) => Design::Matrix(matrix, labels, self.target.learning()),
             Building::Sparse(rows) => Design::Sparse(rows),
             Building::Rows(matrix, classes) => Design::Rows(matrix.into_dense(), classes),

@@ -367,6 +367,18 @@ impl FittedFeatures {
         let widths = self.data.features.iter().map(Feature::width);
         widths.enumerate().flat_map(|(input, width)| std::iter::repeat_n(input, width)).collect()
     }
+
+    /// For each input of the signature, whether it is taken as a number, and not as one of some levels. What only
+    /// expressions read is taken as its type says.
+    pub fn takes_numbers(&self) -> Vec<bool> {
+        let of_feature = |input: &Input| {
+            let at = self.data.inputs.iter().position(|known| known.name == input.name)?;
+            let feature = &self.data.features[at];
+            Some(matches!(feature, Feature::Numeric { .. } | Feature::Number(_) | Feature::Binned(_)))
+        };
+        let by_type = |input: &Input| matches!(input.kind, ColumnType::Integer | ColumnType::Float);
+        self.signature().iter().map(|input| of_feature(input).unwrap_or_else(|| by_type(input))).collect()
+    }
 }
 
 fn flag_output(name: String, ones: u64, rows: u64) -> Output {

@@ -1,15 +1,22 @@
 //! Metrics of classifications. For more than two classes those made for two are taken class against rest
 //! and averaged, each class counting the same ("macro").
 
+use crate::model::is_positive;
+
 /// Smallest probability whose logarithm is taken, as in scikit-learn.
-const PROBABILITY_MIN: f64 = f64::EPSILON;
+pub(super) const PROBABILITY_MIN: f64 = f64::EPSILON;
 /// Bins of the calibration error.
 pub(super) const CALIBRATION_BINS: usize = 10;
 
 /// All metrics; those that aren't defined are not a number. `probabilities` hold one a row for two classes
 /// (of the positive one), else one a row and class.
-pub(super) fn metrics(probabilities: &[f64], truth: &[u8], classes: usize) -> Vec<(&'static str, f64)> {
-    let confusion = Confusion::count(probabilities, truth, classes);
+pub(super) fn metrics(
+    probabilities: &[f64],
+    truth: &[u8],
+    classes: usize,
+    threshold: Option<f64>,
+) -> Vec<(&'static str, f64)> {
+    let confusion = Confusion::count(probabilities, truth, classes, threshold);
     let areas: Vec<(f64, f64)> = if classes == 2 {
         let ranking = Ranking::new(probabilities.iter().copied(), truth.iter().map(|&class| class == 1));
         vec![(ranking.roc_auc(), ranking.average_precision())]
@@ -39,10 +46,11 @@ pub(super) fn metrics(probabilities: &[f64], truth: &[u8], classes: usize) -> Ve
     ]
 }
 
-/// The index of the predicted class: the most probable, of equal ones the first.
-pub(super) fn predicted(probabilities: &[f64], classes: usize, row: usize) -> usize {
+/// The index of the predicted class: the most probable, of equal ones the first; of two classes the second from the
+/// model's threshold on, where it has one.
+pub(super) fn predicted(probabilities: &[f64], classes: usize, threshold: Option<f64>, row: usize) -> usize {
     if classes == 2 {
-        return usize::from(probabilities[row] > 0.5);
+        return usize::from(is_positive(probabilities[row], threshold));
     }
     let row = &probabilities[row * classes..(row + 1) * classes];
     (1..classes).fold(0, |best, at| if row[at] > row[best] { at } else { best })
@@ -105,10 +113,10 @@ pub(super) struct Confusion {
 }
 
 impl Confusion {
-    pub fn count(probabilities: &[f64], truth: &[u8], classes: usize) -> Confusion {
+    pub fn count(probabilities: &[f64], truth: &[u8], classes: usize, threshold: Option<f64>) -> Confusion {
         let mut counts = vec![vec![0; classes]; classes];
         for (row, &class) in truth.iter().enumerate() {
-            counts[usize::from(class)][predicted(probabilities, classes, row)] += 1;
+            counts[usize::from(class)][predicted(probabilities, classes, threshold, row)] += 1;
         }
         Confusion { counts }
     }
@@ -134,12 +142,12 @@ impl Confusion {
     }
 
     /// Share of rows whose class was predicted.
-    fn accuracy(&self) -> f64 {
+    pub fn accuracy(&self) -> f64 {
         (0..self.classes()).map(|class| self.hits(class)).sum::<f64>() / self.rows()
     }
 
     /// Recall averaged over the classes that occur.
-    fn balanced_accuracy(&self) -> f64 {
+    pub fn balanced_accuracy(&self) -> f64 {
         let recalls: Vec<f64> = (0..self.classes())
             .filter(|&class| self.actual(class) > 0.0)
             .map(|class| self.hits(class) / self.actual(class))
@@ -149,7 +157,7 @@ impl Confusion {
 
     /// Of the positive class of two; for more the mean over classes that occur or are predicted. A ratio
     /// without rows is 0.
-    fn precision_recall_f1(&self) -> (f64, f64, f64) {
+    pub fn precision_recall_f1(&self) -> (f64, f64, f64) {
         let ratio = |part: f64, whole: f64| if whole > 0.0 { part / whole } else { 0.0 };
         let of_class = |class: usize| {
             let (hits, actual, predicted) = (self.hits(class), self.actual(class), self.predicted(class));
@@ -168,7 +176,7 @@ impl Confusion {
 
     /// Matthews' correlation of truth and prediction, generalised to any number of classes (Gorodkin 2004);
     /// 0 when either never varies.
-    fn mcc(&self) -> f64 {
+    pub fn mcc(&self) -> f64 {
         let rows = self.rows();
         let hits: f64 = (0..self.classes()).map(|class| self.hits(class)).sum();
         let (mut both, mut actual_squares, mut predicted_squares) = (0.0, 0.0, 0.0);
@@ -184,7 +192,7 @@ impl Confusion {
 }
 
 /// The probability given to a class.
-fn probability(probabilities: &[f64], classes: usize, row: usize, class: usize) -> f64 {
+pub(super) fn probability(probabilities: &[f64], classes: usize, row: usize, class: usize) -> f64 {
     match (classes, class) {
         (2, 1) => probabilities[row],
         (2, _) => 1.0 - probabilities[row],
@@ -225,7 +233,7 @@ fn calibration_error(probabilities: &[f64], truth: &[u8], classes: usize) -> f64
     let rows = truth.iter().enumerate().map(|(row, &class)| match classes {
         2 => (probabilities[row], class == 1),
         _ => {
-            let top = predicted(probabilities, classes, row);
+            let top = predicted(probabilities, classes, None, row);
             (probability(probabilities, classes, row, top), top == usize::from(class))
         }
     });

@@ -83,7 +83,12 @@ pub struct Bin {
     pub rows: u64,
 }
 
-pub(super) fn classification(probabilities: &[f64], truth: &[u8], names: &[String]) -> ClassificationCharts {
+pub(super) fn classification(
+    probabilities: &[f64],
+    truth: &[u8],
+    names: &[String],
+    threshold: Option<f64>,
+) -> ClassificationCharts {
     let classes = names.len();
     let shown = if classes == 2 { 1..2 } else { 0..classes };
     let curves = shown.filter_map(|class| {
@@ -96,7 +101,7 @@ pub(super) fn classification(probabilities: &[f64], truth: &[u8], names: &[Strin
     });
     ClassificationCharts {
         classes: names.to_vec(),
-        confusion: Confusion::count(probabilities, truth, classes).counts,
+        confusion: Confusion::count(probabilities, truth, classes, threshold).counts,
         curves: curves.take(CURVE_CLASSES).collect(),
     }
 }

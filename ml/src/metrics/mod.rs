@@ -5,8 +5,11 @@
 //! defined on the rows at hand, such as an area when all rows are of one class, is left out.
 
 mod classification;
+mod compare;
 mod curves;
+mod intervals;
 mod regression;
+mod weighted;
 
 #[cfg(test)]
 mod tests;
@@ -16,7 +19,9 @@ use std::collections::BTreeMap;
 use gristmill_protocol::pipeline::Learning;
 use serde::{Deserialize, Serialize};
 
+pub use compare::{Comparison, PairedTest, compare};
 pub use curves::{Bin, CalibrationBin, Charts, ClassCurve, ClassificationCharts, Point, RegressionCharts, ScoreBin};
+pub use intervals::{INTERVAL_ROWS_MAX, MetricInterval, intervals};
 
 use crate::columns;
 use crate::model::{Model, Predictions};
@@ -107,17 +112,29 @@ pub struct Evaluator {
 
 #[derive(Clone, Debug)]
 enum Collected {
-    Classes { names: Vec<String>, probabilities: Vec<f64>, truth: Vec<u8> },
-    Values { predicted: Vec<f64>, actual: Vec<f64> },
+    Classes {
+        names: Vec<String>,
+        /// One a row for two classes (of the second), else one a row and class.
+        probabilities: Vec<f64>,
+        truth: Vec<u8>,
+        threshold: Option<f64>,
+    },
+    Values {
+        predicted: Vec<f64>,
+        actual: Vec<f64>,
+    },
 }
 
 impl Evaluator {
     /// For the predictions of this model.
     pub fn new(model: &Model) -> Evaluator {
         let collected = match model.target().classes() {
-            Some(classes) => {
-                Collected::Classes { names: classes.names(), probabilities: Vec::new(), truth: Vec::new() }
-            }
+            Some(classes) => Collected::Classes {
+                names: classes.names(),
+                probabilities: Vec::new(),
+                truth: Vec::new(),
+                threshold: model.threshold(),
+            },
             None => Collected::Values { predicted: Vec::new(), actual: Vec::new() },
         };
         Evaluator { collected }
@@ -129,8 +146,8 @@ impl Evaluator {
         assert_eq!(predictions.rows(), truth.len(), "each prediction has its truth");
         match (&mut self.collected, predictions) {
             (
-                Collected::Classes { names, probabilities, truth: all },
-                Predictions::Classes { classes, probabilities: more },
+                Collected::Classes { names, probabilities, truth: all, .. },
+                Predictions::Classes { classes, probabilities: more, .. },
             ) => {
                 assert_eq!(names.len(), classes.count(), "predictions are of the model that is evaluated");
                 if names.len() == 2 {
@@ -148,27 +165,74 @@ impl Evaluator {
         }
     }
 
-    /// The metrics and charts; none when there are no rows.
-    pub fn finish(self) -> Option<Evaluation> {
-        let (rows, metrics, charts) = match self.collected {
-            Collected::Classes { names, probabilities, truth } => {
-                if truth.is_empty() {
-                    return None;
-                }
-                let metrics = classification::metrics(&probabilities, &truth, names.len());
-                let charts = curves::classification(&probabilities, &truth, &names);
-                (truth.len(), metrics, Charts::Classification(charts))
-            }
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        match &self.collected {
+            Collected::Classes { truth, .. } => truth.len(),
+            Collected::Values { actual, .. } => actual.len(),
+        }
+    }
+
+    /// Scores that a row has: one for two classes and numbers, else one a class.
+    fn width(&self) -> usize {
+        match &self.collected {
+            Collected::Classes { names, .. } if names.len() > 2 => names.len(),
+            _ => 1,
+        }
+    }
+
+    /// These rows alone, in this order. Panics when there is no such row.
+    pub fn select(&self, rows: &[u32]) -> Evaluator {
+        let pick = |values: &[f64], width: usize| {
+            rows.iter().flat_map(|&row| &values[row as usize * width..(row as usize + 1) * width]).copied().collect()
+        };
+        let collected = match &self.collected {
+            Collected::Classes { names, probabilities, truth, threshold } => Collected::Classes {
+                names: names.clone(),
+                probabilities: pick(probabilities, self.width()),
+                truth: rows.iter().map(|&row| truth[row as usize]).collect(),
+                threshold: *threshold,
+            },
             Collected::Values { predicted, actual } => {
-                if actual.is_empty() {
-                    return None;
-                }
-                let metrics = regression::metrics(&predicted, &actual);
-                (actual.len(), metrics, Charts::Regression(curves::regression(&predicted, &actual)))
+                Collected::Values { predicted: pick(predicted, 1), actual: pick(actual, 1) }
             }
         };
-        let metrics =
-            metrics.into_iter().filter(|(_, value)| value.is_finite()).map(|(name, value)| (name.to_owned(), value));
-        Some(Evaluation { rows: rows as u64, metrics: metrics.collect(), charts })
+        Evaluator { collected }
+    }
+
+    /// The true class of each row, and the class decided; none of models that tell numbers.
+    pub fn decisions(&self) -> Option<(&[u8], Vec<usize>)> {
+        let Collected::Classes { names, probabilities, truth, threshold } = &self.collected else { return None };
+        let decide = |row| classification::predicted(probabilities, names.len(), *threshold, row);
+        Some((truth, (0..truth.len()).map(decide).collect()))
+    }
+
+    /// The metrics that are defined on the rows.
+    pub fn metrics(&self) -> BTreeMap<String, f64> {
+        if self.rows() == 0 {
+            return BTreeMap::new();
+        }
+        let metrics = match &self.collected {
+            Collected::Classes { names, probabilities, truth, threshold } => {
+                classification::metrics(probabilities, truth, names.len(), *threshold)
+            }
+            Collected::Values { predicted, actual } => regression::metrics(predicted, actual),
+        };
+        let defined = metrics.into_iter().filter(|(_, value)| value.is_finite());
+        defined.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// The metrics and charts; none when there are no rows.
+    pub fn finish(&self) -> Option<Evaluation> {
+        if self.rows() == 0 {
+            return None;
+        }
+        let charts = match &self.collected {
+            Collected::Classes { names, probabilities, truth, threshold } => {
+                Charts::Classification(curves::classification(probabilities, truth, names, *threshold))
+            }
+            Collected::Values { predicted, actual } => Charts::Regression(curves::regression(predicted, actual)),
+        };
+        Some(Evaluation { rows: self.rows() as u64, metrics: self.metrics(), charts })
     }
 }

@@ -26,7 +26,7 @@ fn two_classes_are_measured_as_by_scikit_learn() {
     let truth = [0, 1, 1, 0, 1, 0, 0, 1, 1, 0, 1, 0];
     let probabilities = [0.1, 0.9, 0.4, 0.4, 0.8, 0.35, 0.6, 0.6, 0.7, 0.2, 0.05, 0.5];
     assert_near(
-        classification::metrics(&probabilities, &truth, 2),
+        classification::metrics(&probabilities, &truth, 2, None),
         &[
             ("accuracy", 0.75),
             ("balanced_accuracy", 0.75),
@@ -52,7 +52,7 @@ fn three_classes_are_measured_as_by_scikit_learn() {
         0.4, 0.35, 0.25,  0.3, 0.3, 0.4,  0.05, 0.15, 0.8,  0.5, 0.1, 0.4,  0.1, 0.1, 0.8,
     ];
     assert_near(
-        classification::metrics(&probabilities, &truth, 3),
+        classification::metrics(&probabilities, &truth, 3, None),
         &[
             ("accuracy", 0.8),
             ("balanced_accuracy", 0.8055555555555555),
@@ -89,7 +89,7 @@ fn numbers_are_measured_as_by_scikit_learn() {
 
 #[test]
 fn a_metric_that_is_not_defined_is_not_a_number() {
-    let found: BTreeMap<&str, f64> = classification::metrics(&[0.2, 0.7], &[0, 0], 2).into_iter().collect();
+    let found: BTreeMap<&str, f64> = classification::metrics(&[0.2, 0.7], &[0, 0], 2, None).into_iter().collect();
     assert!(found["roc_auc"].is_nan() && found["pr_auc"].is_nan());
     assert_eq!(found["accuracy"], 0.5);
     let found: BTreeMap<&str, f64> = regression::metrics(&[1.0, 2.0], &[3.0, 3.0]).into_iter().collect();
@@ -100,7 +100,7 @@ fn a_metric_that_is_not_defined_is_not_a_number() {
 fn every_metric_is_known_and_has_a_direction() {
     let names = |metrics: Vec<(&'static str, f64)>| metrics.into_iter().map(|(name, _)| name).collect::<Vec<_>>();
     let known = |learning| known_metrics(learning).iter().map(|(name, _)| *name).collect::<Vec<_>>();
-    assert_eq!(names(classification::metrics(&[0.5], &[1], 2)), known(Learning::Classification));
+    assert_eq!(names(classification::metrics(&[0.5], &[1], 2, None)), known(Learning::Classification));
     assert_eq!(names(regression::metrics(&[0.5], &[1.0])), known(Learning::Regression));
     assert!(direction(Learning::Classification, "log_loss").unwrap().no_worse(0.1, 0.2));
     assert!(direction(Learning::Classification, "roc_auc").unwrap().no_worse(0.9, 0.9));
@@ -114,7 +114,7 @@ fn curves_keep_their_ends_and_few_points() {
     let rows = 10_000;
     let probabilities: Vec<f64> = (0..rows).map(|row| ((row * 7919) % rows) as f64 / rows as f64).collect();
     let truth: Vec<u8> = (0..rows).map(|row| u8::from((row * 104_729) % rows < ((row * 7919) % rows))).collect();
-    let charts = curves::classification(&probabilities, &truth, &["no".to_owned(), "yes".to_owned()]);
+    let charts = curves::classification(&probabilities, &truth, &["no".to_owned(), "yes".to_owned()], None);
     let [curve] = charts.curves.as_slice() else { panic!("two classes have one curve") };
     assert!(curve.roc.len() > 100 && curve.roc.len() <= 200 && curve.precision_recall.len() <= 200);
     assert_eq!(curve.roc.first(), Some(&Point { x: 0.0, y: 0.0 }));

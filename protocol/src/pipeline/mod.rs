@@ -13,6 +13,7 @@
 mod build;
 pub mod check;
 pub mod complaint;
+mod decide;
 pub mod duration;
 pub mod features;
 mod graph;
@@ -27,6 +28,7 @@ pub mod starter;
 pub mod steps;
 mod structure;
 pub mod task;
+mod validate;
 
 pub use check::check;
 pub use complaint::{Complaint, Complaints};

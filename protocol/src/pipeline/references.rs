@@ -114,6 +114,11 @@ impl<'t> Resolver<'_, 't, '_> {
             Some("validate") => {
                 found.extend(self.of_kind(from, "model", &MODEL_KINDS));
                 found.extend(self.dataset(from, "input"));
+                for entry in step.param("slices").map(Node::entries).unwrap_or_default() {
+                    if entry.value.as_str().is_some() {
+                        self.condition(&entry.value);
+                    }
+                }
             }
             Some("register") => {
                 found.extend(self.of_kind(from, "model", &MODEL_KINDS));

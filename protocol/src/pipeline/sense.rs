@@ -62,11 +62,7 @@ fn learning(train: &StepInfo<'_>) -> Option<&'static str> {
         Some("regression") => return Some("regression"),
         _ => {}
     }
-    match train.param("algorithm")?.entries().first()?.key.as_str() {
-        "logistic_regression" => Some("classification"),
-        "linear_regression" | "ridge" | "lasso" | "elastic_net" => Some("regression"),
-        _ => None,
-    }
+    algorithm_learns(&train.param("algorithm")?.entries().first()?.key)
 }
 
 struct Looker<'l, 't, 'a> {
@@ -255,6 +251,7 @@ impl Looker<'_, '_, '_> {
         if let Some(features) = step.param("features") {
             self.features(step, features);
         }
+        self.decisions(step);
         let Some((algorithm, says)) = step
             .param("algorithm")
             .and_then(|node| node.entries().first())
@@ -383,44 +380,133 @@ impl Looker<'_, '_, '_> {
         }
     }
 
-    fn validate(&mut self, step: &StepInfo<'_>) {
-        let model = step.target("model").map(|reference| reference.target);
-        for gate in step.param("require").map(Node::items).unwrap_or_default() {
-            if matches!(gate.kind, Kind::Mapping(_)) {
-                self.gate(gate, model);
+    /// Calibration and thresholds are about classes.
+    fn decisions(&mut self, step: &StepInfo<'_>) {
+        let given =
+            |key: &str| step.params.and_then(|params| params.entry(key)).filter(|entry| entry.value.kind != Kind::Null);
+        for key in ["calibrate", "threshold"] {
+            if let Some(entry) = given(key)
+                && learning(step) == Some("regression")
+            {
+                let message = format!("`{key}` is for classes, and `{}` learns a number", step.name);
+                self.error(entry.key_span, message, "remove it");
+            }
+        }
+        if let Some(kept) = given("kept")
+            && given("calibrate").is_none()
+            && given("threshold").is_none()
+        {
+            let hint = "remove it, or add `calibrate` or `threshold`";
+            self.error(kept.key_span, "`kept` keeps rows apart for nothing", hint);
+        }
+        let Some(threshold) = given("threshold") else { return };
+        let aims = ["metric", "costs", "min_recall", "min_precision"];
+        let entries = threshold.value.entries();
+        let named: Vec<&str> = aims.into_iter().filter(|aim| has(&threshold.value, aim)).collect();
+        let is_spelt_well = entries.iter().all(|entry| aims.contains(&entry.key.as_str()));
+        match named.as_slice() {
+            [] if is_spelt_well && matches!(threshold.value.kind, Kind::Mapping(_)) => {
+                let message = "this threshold is chosen for nothing";
+                self.error(threshold.key_span, message, format!("give it one of {}", in_backticks(aims)));
+            }
+            [_, _, ..] => {
+                let message = format!("a threshold is chosen for one of {}", in_backticks(named));
+                self.error(threshold.key_span, message, "remove the others");
+            }
+            _ => {}
+        }
+        if let Some(costs) = threshold.value.get("costs") {
+            let cost = |key: &str| match costs.get(key) {
+                Some(node) => node.as_f64(),
+                None => Some(0.0),
+            };
+            let pairs = [("false_positive", "true_negative"), ("false_negative", "true_positive")];
+            for (mistake, right) in pairs {
+                if let (Some(node), Some(wrong), Some(fine)) = (costs.get(mistake), cost(mistake), cost(right))
+                    && wrong <= fine
+                {
+                    let message = format!("`{mistake}` costs {wrong}, no more than `{right}` with {fine}");
+                    self.error(node.span, message, "mistakes cost more than being right; gains are negative");
+                }
             }
         }
     }
 
-    fn gate(&mut self, gate: &Node, model: Option<usize>) {
-        let has = |key: &str| gate.get(key).is_some_and(|node| node.kind != Kind::Null);
+    fn validate(&mut self, step: &StepInfo<'_>) {
+        let model = step.target("model").map(|reference| reference.target);
+        if let Some(draws) = step.param("intervals").and_then(|intervals| intervals.get("draws"))
+            && let Some(count) = draws.as_f64()
+            && count > 0.0
+            && count < 100.0
+        {
+            let message = format!("`draws` must be 0 or at least 100, found {count}");
+            self.error(draws.span, message, "with fewer the ends of an interval are guesses");
+        }
+        for entry in step.param("slices").map(Node::entries).unwrap_or_default() {
+            if entry.key.trim().is_empty() {
+                self.error(entry.key_span, "a slice has no name", "");
+            }
+        }
+        self.repeated(step.param("fairness").and_then(|fairness| fairness.get("by")), "by");
+        if let Some(fairness) = step.params.and_then(|params| params.entry("fairness"))
+            && fairness.value.kind != Kind::Null
+            && model.is_some_and(|model| learning(&self.steps[model]) == Some("regression"))
+        {
+            self.error(fairness.key_span, "`fairness` is for classes, and the model tells a number", "remove it");
+        }
+        if let Some(node) = step.param("importance").and_then(|importance| importance.get("metric")) {
+            self.metric_fits(node, model);
+        }
+        for gate in step.param("require").map(Node::items).unwrap_or_default() {
+            if matches!(gate.kind, Kind::Mapping(_)) {
+                self.gate(step, gate, model);
+            }
+        }
+    }
+
+    fn gate(&mut self, step: &StepInfo<'_>, gate: &Node, model: Option<usize>) {
+        let has = |key: &str| has(gate, key);
         let span = gate.entries().first().map_or(gate.span, |entry| entry.key_span);
         let is_bounded = has("min") || has("max");
+        let subjects: Vec<&str> = GATE_SUBJECTS.into_iter().filter(|key| has(key)).collect();
         if !is_bounded && !has("beats") {
             // A misspelt bound is complained about already.
-            if gate.entries().iter().all(|entry| ["metric", "name"].contains(&entry.key.as_str())) {
+            if gate.entries().iter().all(|entry| GATE_WORDS.contains(&entry.key.as_str())) {
                 self.error(span, "this gate lets everything pass", "give it `min`, `max` or `beats`");
             }
-        } else if is_bounded && !has("metric") {
+        } else if is_bounded && subjects.is_empty() {
             self.error(span, "this gate has a bound but no metric", "add `metric: NAME`");
+        }
+        match subjects.as_slice() {
+            [_, _, ..] => {
+                let message = format!("a gate is about one of {}", in_backticks(subjects.iter().copied()));
+                self.error(span, message, "write one gate for each");
+            }
+            [subject] if *subject != "metric" && has("beats") => {
+                let message = format!("`beats` compares a metric, not `{subject}`");
+                self.error(span, message, "write one gate for each");
+            }
+            _ => {}
+        }
+        for (key, wanted) in GATE_NEEDS {
+            if let Some(entry) = gate.entry(key).filter(|_| has(key) && !has(wanted)) {
+                let hint = format!("remove it, or add `{wanted}: …`");
+                self.error(entry.key_span, format!("`{key}` means nothing without `{wanted}`"), hint);
+            }
         }
         if has("name") && !has("beats") {
             self.error(span, "`name` means nothing without `beats`", "remove it, or add `beats: ALIAS`");
         }
-        self.ordered(gate.get("min"), gate.get("max"));
-        let Some(model) = model else { return };
-        if let Some(node) = gate.get("metric")
-            && let Some(metric) = node.as_str()
-            && let Some(learned) = learning(&self.steps[model])
+        if let Some(entry) = gate.entry("p_max").filter(|_| has("p_max"))
+            && gate.get("significant").is_none_or(|node| node.kind == Kind::Bool(false))
         {
-            let (fitting, others) = match learned {
-                "classification" => (CLASSIFICATION_METRICS.as_slice(), REGRESSION_METRICS.as_slice()),
-                _ => (REGRESSION_METRICS.as_slice(), CLASSIFICATION_METRICS.as_slice()),
-            };
-            if others.contains(&metric) {
-                let message = format!("`{metric}` doesn't fit `{}`, which is a {learned}", self.steps[model].name);
-                self.error(node.span, message, format!("use one of {}", in_backticks(fitting.iter().copied())));
-            }
+            self.error(entry.key_span, "`p_max` means nothing without `significant`", "add `significant: true`");
+        }
+        self.ordered(gate.get("min"), gate.get("max"));
+        self.gate_is_measured(step, gate);
+        let Some(model) = model else { return };
+        if let Some(node) = gate.get("metric") {
+            self.metric_fits(node, Some(model));
         }
         if let Some(beats) = gate.entry("beats").filter(|_| has("beats") && !has("name"))
             && registered_name(self.steps, model).is_none()
@@ -434,6 +520,74 @@ impl Looker<'_, '_, '_> {
                 ),
             };
             self.error(beats.key_span, message, "say which model: `name: NAME`");
+        }
+    }
+
+    /// A gate can only bound what its step measures.
+    fn gate_is_measured(&mut self, step: &StepInfo<'_>, gate: &Node) {
+        let entry = |key: &str| gate.entry(key).filter(|entry| entry.value.kind != Kind::Null);
+        let measured = |key: &str| step.param(key).is_some_and(|node| node.kind != Kind::Null);
+        if let Some(slice) = entry("slice")
+            && let Some(name) = slice.value.as_str()
+        {
+            let slices = step.param("slices").map(Node::entries).unwrap_or_default();
+            if !slices.iter().any(|known| known.key == name) {
+                let hint = suggest(name, "the step's slices", slices.iter().map(|known| known.key.as_str()))
+                    .unwrap_or_else(|| format!("declare it: `slices: {{ {name}: \"CONDITION\" }}`"));
+                self.error(slice.value.span, format!("unknown slice `{name}`"), hint);
+            }
+        }
+        let draws = step.param("intervals").and_then(|intervals| intervals.get("draws"));
+        if let Some(bound) = entry("bound")
+            && draws.and_then(Node::as_f64) == Some(0.0)
+        {
+            let message = "`bound` needs intervals, and `intervals` has no draws";
+            self.error(bound.key_span, message, "give `draws` 100 or more");
+        }
+        for (key, section, hint) in [
+            ("fairness", "fairness", "add `fairness: { by: [COLUMN] }` to the step"),
+            ("flips", "robustness", "add `robustness: {}` to the step"),
+        ] {
+            if let Some(entry) = entry(key)
+                && !measured(section)
+            {
+                self.error(entry.key_span, format!("`{key}` isn't measured by `{}`", step.name), hint);
+            }
+        }
+        let Some(fairness) = entry("fairness").filter(|_| measured("fairness")) else { return };
+        let groups = step.param("fairness").and_then(|fairness| fairness.get("by")).map(Node::items);
+        let groups: Vec<&str> = groups.unwrap_or_default().iter().filter_map(Node::as_str).collect();
+        match entry("by") {
+            None if groups.len() > 1 => {
+                let message = "this gate doesn't say whose groups it compares";
+                self.error(fairness.key_span, message, format!("add `by:` with one of {}", in_backticks(groups)));
+            }
+            Some(by) => {
+                if let Some(column) = by.value.as_str()
+                    && !groups.contains(&column)
+                {
+                    let hint = suggest(column, "the step's groups", groups.iter().copied()).unwrap_or_default();
+                    let message = format!("`fairness` of `{}` doesn't look at `{column}`", step.name);
+                    self.error(by.value.span, message, hint);
+                }
+            }
+            None => {}
+        }
+    }
+
+    fn metric_fits(&mut self, node: &Node, model: Option<usize>) {
+        if let Some(model) = model
+            && let Some(metric) = node.as_str()
+            && let Some(learned) = learning(&self.steps[model])
+        {
+            let (fitting, others) = match learned {
+                "classification" => (CLASSIFICATION_METRICS.as_slice(), REGRESSION_METRICS.as_slice()),
+                _ => (REGRESSION_METRICS.as_slice(), CLASSIFICATION_METRICS.as_slice()),
+            };
+            if others.contains(&metric) {
+                let message = format!("`{metric}` doesn't fit `{}`, which is a {learned}", self.steps[model].name);
+                self.error(node.span, message, format!("use one of {}", in_backticks(fitting.iter().copied())));
+            }
         }
     }
 
@@ -594,6 +748,20 @@ impl Looker<'_, '_, '_> {
 /// The keys of `features` under which columns are listed.
 const FEATURE_LISTS: [&str; 4] = ["numeric", "categorical", "dates", "text"];
 
+/// Whether a mapping gives a key a value.
+fn has(node: &Node, key: &str) -> bool {
+    node.get(key).is_some_and(|value| value.kind != Kind::Null)
+}
+
+/// What a gate can be about.
+const GATE_SUBJECTS: [&str; 4] = ["metric", "fairness", "flips", "budget"];
+/// Keys of a gate that leave it without a bound.
+const GATE_WORDS: [&str; 11] =
+    ["metric", "name", "bound", "slice", "fairness", "measure", "by", "flips", "budget", "significant", "p_max"];
+/// Keys of a gate that say more of another.
+const GATE_NEEDS: [(&str, &str); 5] =
+    [("bound", "metric"), ("slice", "metric"), ("measure", "fairness"), ("by", "fairness"), ("significant", "beats")];
+
 fn is_rule_key(key: &str) -> bool {
     ["rows", "column", "nulls", "between", "in", "matches", "unique", "sql", "severity", "tolerate"].contains(&key)
 }
@@ -606,7 +774,7 @@ fn can_reject(expect: &StepInfo<'_>) -> bool {
 
 fn algorithm_learns(algorithm: &str) -> Option<&'static str> {
     match algorithm {
-        "logistic_regression" => Some("classification"),
+        "logistic_regression" | "naive_bayes" => Some("classification"),
         "linear_regression" | "ridge" | "lasso" | "elastic_net" => Some("regression"),
         _ => None,
     }

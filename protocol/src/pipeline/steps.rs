@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use super::decide::{Calibrate, Costs, Threshold, ThresholdMetric};
 use super::duration::DURATION_PATTERN;
 pub use super::features::{
     CategoricalColumn, Clip, DateColumn, DatePart, Encoding, Features, Impute, Listed, NumericColumn, OfColumn,
@@ -17,6 +18,10 @@ pub use super::features::{
 };
 use super::names::NAME_PATTERN;
 use super::schema::exactly_one_kind;
+pub use super::validate::{
+    Apart, Budget, End, FairnessCheck, FairnessMeasure, Gate, ImportanceCheck, Intervals, RobustnessCheck, Validate,
+    Wrong,
+};
 use crate::limits::{EXPAND_CHILDREN_MAX, STEPS_MAX};
 
 /// Metrics of models that tell classes.
@@ -37,7 +42,7 @@ pub const CLASSIFICATION_METRICS: [&str; 11] = [
 pub const REGRESSION_METRICS: [&str; 7] = ["rmse", "mae", "medae", "r2", "mape", "max_error", "bias"];
 
 /// All metrics, and null for "not given", as the values that the schema allows.
-fn metrics() -> Vec<Value> {
+pub(super) fn metrics() -> Vec<Value> {
     let names = CLASSIFICATION_METRICS.iter().chain(&REGRESSION_METRICS);
     names.map(|name| Value::from(*name)).chain([Value::Null]).collect()
 }
@@ -354,6 +359,17 @@ pub struct Train {
     pub features: Features,
     /// The algorithm and its settings.
     pub algorithm: Algorithm,
+    /// Makes probabilities mean what they say, by a curve fitted on rows kept apart; part of the model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrate: Option<Calibrate>,
+    /// Chooses the probability from which on a row is decided positive, on rows kept apart; part of the model.
+    /// Default: over 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// The share of the rows that are kept apart for `calibrate` and `threshold`. Default 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub kept: Option<f64>,
     /// The seed of everything random. Default 0.
     #[serde(default)]
     pub seed: u64,
@@ -385,8 +401,34 @@ pub enum Algorithm {
     DecisionTree(DecisionTree),
     /// Many trees, each grown on a bootstrap sample.
     RandomForest(RandomForest),
+    /// Many trees, each grown on all rows, with cuts drawn at random.
+    ExtraTrees(RandomForest),
     /// Many small trees, each fitted to what the ones before it got wrong.
     GradientBoosting(GradientBoosting),
+    /// What the nearest training rows are: classification or regression.
+    KNearestNeighbors(KNearestNeighbors),
+    /// Classification by a normal distribution of each column in each class.
+    NaiveBayes(NaiveBayes),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KNearestNeighbors {
+    /// Neighbours that are asked. Default 5.
+    #[serde(default = "five")]
+    #[schemars(extend("minimum" = 1))]
+    pub neighbors: u32,
+    /// Whether near ones count more: by one over their distance. Default false.
+    #[serde(default)]
+    pub by_distance: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NaiveBayes {}
+
+fn five() -> u32 {
+    5
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -738,44 +780,6 @@ fn default_eta() -> u32 {
 }
 fn default_folds() -> u32 {
     5
-}
-
-/// Measures a model on a dataset and, with `require`, decides whether it is good enough.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Validate {
-    /// The model: a `train` step.
-    pub model: String,
-    /// The dataset to measure it on.
-    pub input: String,
-    /// What the model must reach; all of it, or the run ends rejected.
-    #[serde(default)]
-    pub require: Vec<Gate>,
-}
-
-/// One gate: a bound of a metric, or "at least as good as an alias".
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Gate {
-    /// The metric, such as `roc_auc` or `rmse`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("enum" = metrics()))]
-    pub metric: Option<String>,
-    /// Smallest value that passes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min: Option<f64>,
-    /// Largest value that passes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max: Option<f64>,
-    /// An alias of the registered model: the new one must not be worse on the same rows, by `metric` (default `roc_auc`,
-    /// `accuracy` for more than two classes, `rmse` for regression). Passes when the alias has no version.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
-    pub beats: Option<String>,
-    /// The registered model that `beats` looks at. Default: the name under which the pipeline registers this model.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
-    pub name: Option<String>,
 }
 
 /// Makes the model a version in the registry.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::context::TaskContext;
 
 pub(crate) mod expect;
+mod gates;
 pub(crate) mod ingest;
 pub(crate) mod noop;
 pub(crate) mod register;

@@ -17,7 +17,7 @@ pub(crate) fn register(context: &TaskContext<'_>, register: &Register) -> Result
     let model = load(context, digest)?;
     let (metrics, evidence) = match &register.evidence {
         Some(evidence) => match context.input(evidence)?.0 {
-            Output::Evaluation { evaluation, model: measured, metrics } if *measured == digest => {
+            Output::Evaluation { evaluation, model: measured, metrics, .. } if *measured == digest => {
                 (metrics.clone(), Some(*evaluation))
             }
             Output::Evaluation { .. } => {

@@ -1,8 +1,11 @@
 //! Trains a model: one pass to fit the features, one to fill the training set, then the algorithm.
 
+use arrow::array::RecordBatch;
+use gristmill_ml::blob::SharedBlob;
 use gristmill_ml::estimators::{self, Control, Memory, TrainError, TrainingSetBuilder};
 use gristmill_ml::features::{FeatureFitter, FeaturePlan, columns_read};
-use gristmill_ml::model::{Model, Training};
+use gristmill_ml::kept::{self, Kept};
+use gristmill_ml::model::{Model, Training, decision};
 use gristmill_ml::partition::PartitionReader;
 use gristmill_ml::profile::Profiler;
 use gristmill_ml::target::TargetFitter;
@@ -60,21 +63,25 @@ pub(super) fn train_on(
     let target = target.finish().map_err(IntoFailure::into_failure)?;
     drop(fitting);
     estimators::check(&train.algorithm, &target).map_err(IntoFailure::into_failure)?;
+    decision::check(train.calibrate, train.threshold.as_ref(), &target).map_err(IntoFailure::into_failure)?;
+    let kept = kept_of(train);
 
     let plan =
         FeaturePlan::for_algorithm(&train.features, &train.algorithm, &target).map_err(IntoFailure::into_failure)?;
     let fitting = spans::fit_features().entered();
     let mut fitter = FeatureFitter::new(&arrow_schema, plan, &target).map_err(IntoFailure::into_failure)?;
     let mut profiler = Profiler::new(&schema);
+    let mut first = 0;
     for blob in &blobs {
         if let Some(end) = if_stopped(context) {
             return Ok(end);
         }
         for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
             let batch = batch.map_err(IntoFailure::into_failure)?;
-            let values = target.values(&batch).map_err(IntoFailure::into_failure)?;
-            fitter.push(&batch, &values).map_err(IntoFailure::into_failure)?;
             profiler.update(&batch).map_err(|error| super::internal(error.to_string()))?;
+            let learned = learned(kept, &batch, &mut first)?;
+            let values = target.values(&learned).map_err(IntoFailure::into_failure)?;
+            fitter.push(&learned, &values).map_err(IntoFailure::into_failure)?;
         }
     }
     let features = fitter.finish().map_err(IntoFailure::into_failure)?;
@@ -84,9 +91,11 @@ pub(super) fn train_on(
     let filling = spans::fill_training_set().entered();
     let mut set =
         TrainingSetBuilder::new(&features, &target, &train.algorithm, limit).map_err(IntoFailure::into_failure)?;
+    let mut first = 0;
     for blob in &blobs {
         for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
-            set.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;
+            let batch = batch.map_err(IntoFailure::into_failure)?;
+            set.push(&learned(kept, &batch, &mut first)?).map_err(IntoFailure::into_failure)?;
         }
     }
     let set = set.finish().map_err(IntoFailure::into_failure)?;
@@ -109,8 +118,45 @@ pub(super) fn train_on(
     let rows = features.rows();
     let reference = serde_json::to_value(profiler.finish()).map_err(|error| super::internal(error.to_string()))?;
     let model = Model::new(target, features, trained, training, Some(reference)).map_err(IntoFailure::into_failure)?;
+    let model = decide(train, kept, model, &blobs, &columns)?;
     let bytes = model.to_bytes();
     let size = bytes.len() as u64;
     let algorithm = estimators::algorithm_name(&train.algorithm).to_owned();
     Ok(TaskEnd::Made(Output::Model { model: context.put(bytes)?, bytes: size, rows, algorithm, study }))
+}
+
+/// Which rows the model doesn't learn from; none when nothing is fitted after it.
+fn kept_of(train: &Train) -> Option<Kept> {
+    let fits = train.calibrate.is_some() || train.threshold.is_some();
+    fits.then(|| Kept::new(train.kept.unwrap_or(kept::SHARE), train.seed))
+}
+
+/// The rows of the next batch that the model learns from; `first` moves over it.
+fn learned(kept: Option<Kept>, batch: &RecordBatch, first: &mut u64) -> Result<RecordBatch, Failure> {
+    let from = *first;
+    *first += batch.num_rows() as u64;
+    match kept {
+        Some(kept) => kept.learned(batch, from).map_err(|error| super::internal(error.to_string())),
+        None => Ok(batch.clone()),
+    }
+}
+
+/// Fits calibration and threshold on the rows kept apart.
+fn decide(
+    train: &Train,
+    kept: Option<Kept>,
+    model: Model,
+    blobs: &[SharedBlob],
+    columns: &[&str],
+) -> Result<Model, Failure> {
+    let Some(kept) = kept else { return Ok(model) };
+    let (mut rows, mut first) = (Vec::new(), 0);
+    for blob in blobs {
+        for batch in PartitionReader::open(blob.clone(), Some(columns)).map_err(IntoFailure::into_failure)? {
+            let batch = batch.map_err(IntoFailure::into_failure)?;
+            rows.push(kept.kept(&batch, first).map_err(|error| super::internal(error.to_string()))?);
+            first += batch.num_rows() as u64;
+        }
+    }
+    decision::fit(model, train.calibrate, train.threshold.as_ref(), &rows).map_err(IntoFailure::into_failure)
 }

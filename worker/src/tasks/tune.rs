@@ -30,7 +30,7 @@ use crate::datasets::{blobs, load_manifest};
 use crate::documents::StudyReport;
 use crate::failure::IntoFailure;
 use crate::fanout;
-use crate::study_log::{JobRecord, StudyLog, log_name};
+use crate::study_log::{self, JobRecord, Search, StudyLog, log_name};
 
 /// How long a child waits in its slot for what comes before it. Then it is handed back: whatever it waits for may
 /// be waiting for its slot.
@@ -45,11 +45,8 @@ const GRID_POINTS: u32 = 5;
 /// A search, as its children and its join get it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RunTrial {
-    tune: Tune,
+    search: Search,
     manifest: Digest,
-    /// The metric that decides, and which values of it are better.
-    metric: String,
-    better: Better,
     /// The store's time in milliseconds after which no job begins.
     until_ms: Option<u64>,
 }
@@ -91,7 +88,11 @@ pub(crate) fn plan(context: &TaskContext<'_>, tune: &Tune, cache_key: Option<Dig
         }
         None => None,
     };
-    let search = RunTrial { tune: tune.clone(), manifest, metric: metric.to_owned(), better, until_ms };
+    let search = Search { tune: tune.clone(), metric: metric.to_owned(), better };
+    let name = log_name(context.run, context.step);
+    let begun = study_log::begin(&*context.resources.state, &name, search.clone());
+    context.wait(begun).map_err(IntoFailure::into_failure)?;
+    let search = RunTrial { search, manifest, until_ms };
     // More than there can be; those over find nothing to do.
     let rungs = study.settings().halving.as_ref().map_or(1, |halving| halving.rungs().len() as u32);
     let jobs: Vec<u32> = (0..tune.trials * rungs).collect();
@@ -100,10 +101,11 @@ pub(crate) fn plan(context: &TaskContext<'_>, tune: &Tune, cache_key: Option<Dig
 }
 
 /// Does the job of the child's number.
-pub(crate) fn run(context: &TaskContext<'_>, search: &RunTrial, item: Option<&Item>) -> Result<TaskEnd, Failure> {
+pub(crate) fn run(context: &TaskContext<'_>, trial: &RunTrial, item: Option<&Item>) -> Result<TaskEnd, Failure> {
+    let Search { tune, metric, better } = &trial.search;
     let number: u32 = fanout::item(context, item)?;
     let state = &*context.resources.state;
-    let study = study(&search.tune, search.better)?;
+    let study = study(tune, *better)?;
     let mut log = StudyLog::new(state, log_name(context.run, context.step), study);
     let nothing = || context.put_result(&()).map(TaskEnd::Result);
     context.wait(log.read()).map_err(IntoFailure::into_failure)?;
@@ -121,44 +123,42 @@ pub(crate) fn run(context: &TaskContext<'_>, search: &RunTrial, item: Option<&It
     if log.study().outcome(number).is_some() {
         return nothing();
     }
-    if let Some(until_ms) = search.until_ms {
+    if let Some(until_ms) = trial.until_ms {
         let clock = context.wait(state.clock()).map_err(IntoFailure::into_failure)?;
         if clock.now.0 >= until_ms {
             return nothing();
         }
     }
-    let data = table(context, search)?;
+    let data = table(context, trial)?;
     let began = Instant::now();
-    let (algorithm, features) = settle(&search.tune, &job.assignment)?;
-    let trial = Trial {
+    let (algorithm, features) = settle(tune, &job.assignment)?;
+    let attempt = Trial {
         algorithm: &algorithm,
         features: &features,
-        metric: &search.metric,
+        metric,
         percent: job.resource.map_or(100, |percent| percent as u32),
-        seed: search.tune.seed,
+        seed: tune.seed,
         memory_limit: context.resources.memory_bytes,
     };
     let progress = |done: u32, total: u32| context.control.progress(done.into(), Some(total.into()), "folds");
     // Trials share a worker's slots, so each has one thread.
     let control = Control { threads: 1, stop: context.stop_flag(), progress: &progress };
-    let outcome = match data.score(&trial, &control) {
+    let outcome = match data.score(&attempt, &control) {
         Ok(score) => Outcome::Score(score),
         Err(TrialError::Train(TrainError::Stopped)) => return Ok(TaskEnd::Stopped),
         Err(error) => Outcome::Failed { reason: error.into_failure().message },
     };
     let record = JobRecord { job: number, outcome, seconds: began.elapsed().as_secs_f64() };
-    let name = wire::encode(&(context.run, context.step, number, &record));
-    let token = u64::from_be_bytes(Digest::of(&name).as_bytes()[..8].try_into().expect("a SHA-256 has 32 bytes"));
-    context.wait(log.add(&record, token)).map_err(IntoFailure::into_failure)?;
+    context.wait(log.add(&record)).map_err(IntoFailure::into_failure)?;
     nothing()
 }
 
 /// Trains the best trial's algorithm on all rows.
 pub(crate) fn train_winner(context: &TaskContext<'_>, winner: &TrainWinner) -> Result<TaskEnd, Failure> {
     let TrainWinner { search } = winner;
-    let tune = &search.tune;
-    let mut log =
-        StudyLog::new(&*context.resources.state, log_name(context.run, context.step), study(tune, search.better)?);
+    let Search { tune, metric, better } = &search.search;
+    let name = log_name(context.run, context.step);
+    let mut log = StudyLog::new(&*context.resources.state, name, study(tune, *better)?);
     context.wait(log.read()).map_err(IntoFailure::into_failure)?;
     context.resources.trials.forget(table_key(search));
     let trials = log.study().trials();
@@ -179,8 +179,8 @@ pub(crate) fn train_winner(context: &TaskContext<'_>, winner: &TrainWinner) -> R
     let (algorithm, features) = settle(tune, &best.assignment)?;
     let (resource, score) = *best.scores.last().ok_or_else(|| internal("a winner without a score"))?;
     let report = StudyReport {
-        metric: search.metric.clone(),
-        better: search.better,
+        metric: metric.clone(),
+        better: *better,
         winner: best.number,
         score,
         resource,
@@ -195,6 +195,9 @@ pub(crate) fn train_winner(context: &TaskContext<'_>, winner: &TrainWinner) -> R
         task: tune.task,
         features,
         algorithm,
+        calibrate: None,
+        threshold: None,
+        kept: None,
         seed: tune.seed,
     };
     train::train_on(context, &train, search.manifest, Some(study))
@@ -304,7 +307,7 @@ fn fit_target(context: &TaskContext<'_>, tune: &Tune, manifest: Digest) -> Resul
 
 /// What tells this table with these folds from others.
 fn table_key(search: &RunTrial) -> Digest {
-    let tune = &search.tune;
+    let tune = &search.search.tune;
     let listed: Vec<&str> = tune.features.listed().collect();
     let columns = (&tune.target, listed, &tune.features.expressions);
     Digest::of(&wire::encode(&(search.manifest, columns, tune.task, &tune.folds, tune.seed)))
@@ -312,7 +315,7 @@ fn table_key(search: &RunTrial) -> Digest {
 
 fn table(context: &TaskContext<'_>, search: &RunTrial) -> Result<std::sync::Arc<TrialData>, Failure> {
     context.resources.trials.get(table_key(search), || {
-        let tune = &search.tune;
+        let tune = &search.search.tune;
         let target = fit_target(context, tune, search.manifest)?;
         let manifest = load_manifest(context, search.manifest)?;
         let columns = columns(tune, &manifest.schema)?;

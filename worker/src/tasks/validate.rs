@@ -2,17 +2,19 @@
 //!
 //! Gates fail closed: a metric that can't be computed is a gate that didn't pass.
 
+use gristmill_ml::assess::{AssessError, Assessor};
 use gristmill_ml::blob::SharedBlob;
-use gristmill_ml::metrics::{self, Evaluation, Evaluator};
+use gristmill_ml::metrics::{self, Comparison, Evaluator};
 use gristmill_ml::model::Model;
 use gristmill_ml::partition::PartitionReader;
+use gristmill_ml::table::TableSchema;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::StepPayload;
-use gristmill_protocol::pipeline::steps::{Gate, Validate};
+use gristmill_protocol::pipeline::steps::{Budget, Gate, Intervals, Validate};
 use gristmill_protocol::{Digest, ErrorCode, Failure};
 use gristmill_registry::{NewVersion, RegistryError};
 
-use super::{TaskEnd, if_stopped};
+use super::{TaskEnd, gates, if_stopped};
 use crate::context::TaskContext;
 use crate::datasets::{blobs, load_manifest};
 use crate::documents::{Evidence, GateResult};
@@ -44,33 +46,85 @@ pub(crate) fn validate(
     payload: &StepPayload,
 ) -> Result<TaskEnd, Failure> {
     let digest = model_of(context, &validate.model)?;
-    let model = load(context, digest)?;
+    let bytes = context.get(digest)?;
+    let model = Model::from_bytes(&bytes).map_err(IntoFailure::into_failure)?;
     let dataset = context.dataset(&validate.input)?;
-    let blobs = blobs(context, &load_manifest(context, dataset.manifest)?)?;
-    let Some(evaluation) = evaluate(context, &model, &blobs)? else { return Ok(TaskEnd::Stopped) };
-    let mut gates = Vec::new();
+    let manifest = load_manifest(context, dataset.manifest)?;
+    let blobs = blobs(context, &manifest)?;
+    let assessor = Assessor::new(&model, validate, &manifest.schema, dataset.rows);
+    let mut assessor = assessor.map_err(|error| misfit(error, &manifest.schema))?;
+    let Some(()) = measure(context, &mut assessor, &blobs)? else { return Ok(TaskEnd::Stopped) };
+    let none = || Failure::new(ErrorCode::BadInput, "there are no rows to measure the model on");
+    let evaluation = assessor.evaluator().finish().ok_or_else(none)?;
+    let assessed = assessor.finish(context.resources.threads, bytes.len() as u64);
+    let mut assessment = assessed.map_err(IntoFailure::into_failure)?;
+    // A clock's numbers differ from run to run, so only who asks for them gets them.
+    if validate.require.iter().any(|gate| gate.budget == Some(Budget::RowUs)) {
+        assessment.row_us = assessor.row_us().map_err(IntoFailure::into_failure)?;
+    }
+    if if_stopped(context).is_some() {
+        return Ok(TaskEnd::Stopped);
+    }
+    let mut results = Vec::new();
     for gate in &validate.require {
         let result = match &gate.beats {
             Some(alias) => {
                 let version = opponent(context, gate, alias, validate, payload)?;
-                let Some(result) = beats(context, gate, alias, version, &model, &evaluation, &blobs)? else {
+                let rival = Rival { gate, alias, version, settings: &validate.intervals };
+                let Some((result, comparison)) = beats(context, &rival, &model, assessor.evaluator(), &blobs)? else {
                     return Ok(TaskEnd::Stopped);
                 };
+                assessment.comparisons.extend(comparison);
                 result
             }
-            None => bounds(gate, &evaluation),
+            None => gates::judge(gate, &evaluation.metrics, &assessment),
         };
-        gates.push(result);
+        results.push(result);
     }
-    let rejected: Vec<String> = gates.iter().filter(|gate| !gate.passed).map(|gate| gate.message.clone()).collect();
+    let rejected: Vec<String> = results.iter().filter(|gate| !gate.passed).map(|gate| gate.message.clone()).collect();
     let shown = SHOWN.iter().filter_map(|name| evaluation.metrics.get(*name).map(|value| ((*name).to_owned(), *value)));
     let metrics = shown.collect();
-    let evidence = Evidence { model: digest, input: dataset, importances: model.importances(), evaluation, gates };
+    let warnings = assessment.warnings.len() as u32;
+    let importances = model.importances();
+    let evidence = Evidence { model: digest, input: dataset, importances, evaluation, gates: results, assessment };
     let evidence = context.put_json(&evidence)?;
     if rejected.is_empty() {
-        return Ok(TaskEnd::Made(Output::Evaluation { evaluation: evidence, model: digest, metrics }));
+        return Ok(TaskEnd::Made(Output::Evaluation { evaluation: evidence, model: digest, metrics, warnings }));
     }
     Ok(TaskEnd::Rejected(format!("{}; the evaluation is artifact {evidence}", rejected.join("; "))))
+}
+
+/// What doesn't fit: the pipeline says what the dataset or the model can't have.
+fn misfit(error: AssessError, schema: &TableSchema) -> Failure {
+    let is_pipelines = !matches!(error, AssessError::Column { .. });
+    let mut failure = error.into_failure();
+    if is_pipelines {
+        failure.code = ErrorCode::BadPipeline;
+    } else if failure.hint.is_none() {
+        let names: Vec<&str> = schema.names().take(20).collect();
+        failure = failure.with_hint(format!("the dataset's columns are {}", names.join(", ")));
+    }
+    failure
+}
+
+/// Takes the rows of these partitions; nothing when the task was told to stop.
+fn measure(
+    context: &TaskContext<'_>,
+    assessor: &mut Assessor<'_>,
+    blobs: &[SharedBlob],
+) -> Result<Option<()>, Failure> {
+    let columns = assessor.columns().to_vec();
+    for blob in blobs {
+        if if_stopped(context).is_some() {
+            return Ok(None);
+        }
+        let _measuring = spans::measure_partition().entered();
+        for batch in PartitionReader::open(blob.clone(), Some(&columns)).map_err(IntoFailure::into_failure)? {
+            assessor.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;
+            context.control.progress(assessor.evaluator().rows() as u64, None, "rows");
+        }
+    }
+    Ok(Some(()))
 }
 
 /// The digest of the model that a step trained.
@@ -86,12 +140,11 @@ pub(crate) fn load(context: &TaskContext<'_>, digest: Digest) -> Result<Model, F
     Model::from_bytes(&context.get(digest)?).map_err(IntoFailure::into_failure)
 }
 
-/// Measures a model on the rows of these partitions; nothing when the task was told to stop.
-fn evaluate(context: &TaskContext<'_>, model: &Model, blobs: &[SharedBlob]) -> Result<Option<Evaluation>, Failure> {
+/// Measures another model on the rows of these partitions; nothing when the task was told to stop.
+fn evaluate(context: &TaskContext<'_>, model: &Model, blobs: &[SharedBlob]) -> Result<Option<Evaluator>, Failure> {
     let mut columns: Vec<String> = model.signature().iter().map(|input| input.name.clone()).collect();
     columns.push(model.target().column.clone());
     let mut evaluator = Evaluator::new(model);
-    let mut rows = 0;
     for blob in blobs {
         if if_stopped(context).is_some() {
             return Ok(None);
@@ -102,28 +155,10 @@ fn evaluate(context: &TaskContext<'_>, model: &Model, blobs: &[SharedBlob]) -> R
             let truth = model.target().values(&batch).map_err(IntoFailure::into_failure)?;
             let predictions = model.predict(&batch).map_err(IntoFailure::into_failure)?;
             evaluator.push(&predictions, &truth);
-            rows += batch.num_rows() as u64;
-            context.control.progress(rows, None, "rows");
+            context.control.progress(evaluator.rows() as u64, None, "rows");
         }
     }
-    let none = || Failure::new(ErrorCode::BadInput, "there are no rows to measure the model on");
-    evaluator.finish().map(Some).ok_or_else(none)
-}
-
-/// A gate that bounds a metric.
-fn bounds(gate: &Gate, evaluation: &Evaluation) -> GateResult {
-    let name = gate.metric.as_deref().unwrap_or_default();
-    let Some(&value) = evaluation.metrics.get(name) else {
-        return GateResult { passed: false, message: format!("`{name}` can't be computed for this model") };
-    };
-    let required = match (gate.min, gate.max) {
-        (Some(min), Some(max)) => format!("from {min} to {max}"),
-        (Some(min), None) => format!("at least {min}"),
-        (None, Some(max)) => format!("at most {max}"),
-        (None, None) => "any".to_owned(),
-    };
-    let passed = gate.min.is_none_or(|min| value >= min) && gate.max.is_none_or(|max| value <= max);
-    GateResult { passed, message: format!("`{name}` is {value:.4}; {required} is required") }
+    Ok(Some(evaluator))
 }
 
 /// The version that a `beats` gate looks at; nothing when there is none yet.
@@ -145,33 +180,41 @@ fn opponent(
     }
 }
 
-/// A gate that compares with another version on the same rows; nothing when the task was told to stop.
+/// Whom a gate compares with.
+struct Rival<'a> {
+    gate: &'a Gate,
+    alias: &'a str,
+    version: Option<NewVersion>,
+    settings: &'a Intervals,
+}
+
+/// A gate that compares with another version on the same rows, and how the two compare; nothing when the task was told
+/// to stop.
 fn beats(
     context: &TaskContext<'_>,
-    gate: &Gate,
-    alias: &str,
-    opponent: Option<NewVersion>,
+    rival: &Rival<'_>,
     model: &Model,
-    evaluation: &Evaluation,
+    ours: &Evaluator,
     blobs: &[SharedBlob],
-) -> Result<Option<GateResult>, Failure> {
+) -> Result<Option<(GateResult, Option<Comparison>)>, Failure> {
+    let Rival { gate, alias, version, settings } = rival;
     let classes = model.target().classes().map_or(0, |classes| classes.count());
     let metric = gate.metric.as_deref().unwrap_or_else(|| metrics::default_metric(model.learning(), classes));
-    let Some(opponent) = opponent else {
+    let Some(version) = version else {
         let message = format!("there is no `{alias}` yet to compare with");
-        return Ok(Some(GateResult { passed: true, message }));
+        return Ok(Some((GateResult { passed: true, message }, None)));
     };
-    let other = load(context, opponent.model)?;
+    let other = load(context, version.model)?;
     let Some(theirs) = evaluate(context, &other, blobs)? else { return Ok(None) };
     let direction = metrics::direction(model.learning(), metric).map_err(|hint| {
         Failure::new(ErrorCode::BadPipeline, hint.unwrap_or_else(|| format!("`{metric}` isn't a metric")))
     })?;
-    let result = match (evaluation.metrics.get(metric), theirs.metrics.get(metric)) {
-        (Some(&ours), Some(&theirs)) => GateResult {
-            passed: direction.no_worse(ours, theirs),
-            message: format!("`{metric}` is {ours:.4}; `{alias}` has {theirs:.4} on the same rows"),
-        },
-        _ => GateResult { passed: false, message: format!("`{metric}` can't be computed for both models") },
+    let values = (ours.metrics().get(metric).copied(), theirs.metrics().get(metric).copied());
+    let (Some(our), Some(their)) = values else {
+        let message = format!("`{metric}` can't be computed for both models");
+        return Ok(Some((GateResult { passed: false, message }, None)));
     };
-    Ok(Some(result))
+    let comparison = metrics::compare(ours, &theirs, alias, metric, settings);
+    let standing = gates::Standing { metric, alias, ours: our, theirs: their, direction };
+    Ok(Some((gates::beats(gate, &standing, comparison.as_ref()), comparison)))
 }

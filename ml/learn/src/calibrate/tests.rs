@@ -72,8 +72,8 @@ fn three_classes_are_calibrated_one_against_the_rest() {
         }
         // Where class 0 is shown, it is the truth in three of four rows.
         assert!((probabilities[0] - 0.75).abs() < 0.1, "{:?}", &probabilities[..3]);
-        let text = serde_json::to_string(&calibration).unwrap();
-        assert_eq!(serde_json::from_str::<Calibration>(&text).unwrap(), calibration);
+        let bytes = rmp_serde::to_vec_named(&calibration).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Calibration>(&bytes).unwrap(), calibration);
     }
     // A row whose every class has probability 0.
     let curve = r#"{"isotonic": {"scores": [0.0, 1.0], "probabilities": [0.0, 0.5]}}"#;

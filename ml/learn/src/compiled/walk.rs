@@ -20,7 +20,7 @@ use crate::matrix::Matrix;
 /// Rows, or trees, that are walked side by side: as many as a processor has registers for.
 const LANES: usize = 8;
 /// Bytes of tiles that go through one tree before the next: with a tree they fit an L2 cache.
-const BLOCK_BYTES: usize = 256 * 1_024;
+const BLOCK_BYTES: usize = 128 * 1_024;
 /// Steps between two looks at whether all rows have arrived.
 const STEPS: usize = 4;
 /// Distinct columns (with copies) at the most: 11 bits of a link.
@@ -146,10 +146,14 @@ impl Walker {
         let tiles = (BLOCK_BYTES / (self.slots.len() * LANES * 4)).max(1);
         let mut block = vec![[0u32; LANES]; self.slots.len() * tiles.min(sums.len().div_ceil(LANES))];
         for (at, sums) in sums.chunks_mut(tiles * LANES).enumerate() {
-            for (offset, _) in sums.iter().enumerate() {
-                let values = rows.row(at * tiles * LANES + offset);
-                let tile = &mut block[offset / LANES * self.slots.len()..][..self.slots.len()];
-                tile.iter_mut().zip(&self.slots).for_each(|(t, slot)| t[offset % LANES] = slot_key(*slot, values));
+            for (offset, tile) in block.chunks_exact_mut(self.slots.len()).take(sums.len().div_ceil(LANES)).enumerate()
+            {
+                let first = (at * tiles + offset) * LANES;
+                // The last tile is filled up with the last row.
+                let values: [&[f32]; LANES] = std::array::from_fn(|lane| rows.row((first + lane).min(rows.rows() - 1)));
+                for (keys, slot) in tile.iter_mut().zip(&self.slots) {
+                    *keys = values.map(|values| slot_key(*slot, values));
+                }
             }
             for tree in &self.trees {
                 for (tile, sums) in block.chunks_exact(self.slots.len()).zip(sums.chunks_mut(LANES)) {

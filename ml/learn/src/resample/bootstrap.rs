@@ -135,6 +135,17 @@ impl Bootstrap {
         draws: &[f64],
         metric: impl Fn(&[u32]) -> f64 + Sync,
     ) -> Result<Interval, BootstrapError> {
+        self.around(rows, estimate, draws, || left_out(rows, metric))
+    }
+
+    /// The same, given the metric with each row left out.
+    fn around(
+        &self,
+        rows: usize,
+        estimate: f64,
+        draws: &[f64],
+        left_out: impl FnOnce() -> Vec<f64>,
+    ) -> Result<Interval, BootstrapError> {
         if !estimate.is_finite() {
             return Err(BootstrapError::Undefined { rows });
         }
@@ -146,7 +157,10 @@ impl Bootstrap {
         defined.sort_unstable_by(f64::total_cmp);
         let (low, high) = match self.method {
             Method::Percentile => percentile(&defined, self.level),
-            Method::Bca => bca(estimate, &defined, &jackknife(rows, metric), self.level),
+            Method::Bca => {
+                let left_out: Vec<f64> = left_out().into_iter().filter(|value| value.is_finite()).collect();
+                bca(estimate, &defined, &left_out, self.level)
+            }
         };
         Ok(Interval { estimate, low, high, level: self.level, draws: defined.len() as u32, undefined })
     }
@@ -162,6 +176,25 @@ pub fn bootstrap(
     settings.check(rows)?;
     let estimate = metric(&vec![1; rows]);
     settings.interval(rows, estimate, &settings.draws(rows, &metric), metric)
+}
+
+/// Intervals for several metrics over the same draws: `metrics` gives as many numbers each time it is called, those that
+/// aren't defined not a number. All draws share their counts, so that many metrics cost little more than one.
+pub fn bootstrap_all(
+    rows: usize,
+    settings: &Bootstrap,
+    metrics: impl Fn(&[u32]) -> Vec<f64> + Sync,
+) -> Result<Vec<Result<Interval, BootstrapError>>, BootstrapError> {
+    settings.check(rows)?;
+    let estimates = metrics(&vec![1; rows]);
+    let draws = settings.draws(rows, &metrics);
+    let left_out = match settings.method {
+        Method::Bca => left_out(rows, metrics),
+        Method::Percentile => Vec::new(),
+    };
+    let of = |all: &[Vec<f64>], at: usize| all.iter().map(|values| values[at]).collect::<Vec<f64>>();
+    let one = |(at, estimate): (usize, &f64)| settings.around(rows, *estimate, &of(&draws, at), || of(&left_out, at));
+    Ok(estimates.iter().enumerate().map(one).collect())
 }
 
 /// How often a row is in a draw by [`Draw::Poisson`].
@@ -213,8 +246,8 @@ pub fn bca(estimate: f64, sorted: &[f64], left_out: &[f64], level: f64) -> (f64,
     (end((1.0 - level) / 2.0), end((1.0 + level) / 2.0))
 }
 
-/// The metric with each row left out, or each of [`JACKKNIFE_MAX`] groups of rows, where it is defined.
-fn jackknife(rows: usize, metric: impl Fn(&[u32]) -> f64 + Sync) -> Vec<f64> {
+/// The metric with each row left out, or each of [`JACKKNIFE_MAX`] groups of rows.
+fn left_out<R: Send>(rows: usize, metric: impl Fn(&[u32]) -> R + Sync) -> Vec<R> {
     let groups = rows.min(JACKKNIFE_MAX);
     let one = |counts: &mut Vec<u32>, group: usize| {
         let of_group = |counts: &mut Vec<u32>, count: u32| {
@@ -225,8 +258,7 @@ fn jackknife(rows: usize, metric: impl Fn(&[u32]) -> f64 + Sync) -> Vec<f64> {
         of_group(counts, 1);
         value
     };
-    let values: Vec<f64> = (0..groups).into_par_iter().map_init(|| vec![1; rows], one).collect();
-    values.into_iter().filter(|value| value.is_finite()).collect()
+    (0..groups).into_par_iter().map_init(|| vec![1; rows], one).collect()
 }
 
 /// As `numpy.quantile` interpolates.

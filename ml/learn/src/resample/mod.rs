@@ -11,7 +11,9 @@ mod ranked;
 #[cfg(test)]
 mod tests;
 
-pub use bootstrap::{Bootstrap, BootstrapError, Draw, Interval, Method, bca, bootstrap, percentile, poisson_count};
+pub use bootstrap::{
+    Bootstrap, BootstrapError, Draw, Interval, Method, bca, bootstrap, bootstrap_all, percentile, poisson_count,
+};
 pub use folds::{FoldError, Folds, Role, TimeSeries, grouped, kfold, repeated, stratified, time_series};
 pub use paired::{DeLong, Difference, delong, difference, mcnemar};
 pub use ranked::Ranked;

@@ -217,3 +217,18 @@ fn what_has_no_interval_says_why() {
     let interval = bootstrap(5, &settings, |_| 2.0).unwrap();
     assert_eq!((interval.low, interval.high, interval.undefined), (2.0, 2.0, 0));
 }
+
+#[test]
+fn metrics_that_share_their_draws_have_the_intervals_that_each_has_alone() {
+    let ranked = Ranked::new(&FIRST, &truth());
+    let undefined = |_: &[u32]| f64::NAN;
+    for method in [Method::Bca, Method::Percentile] {
+        let settings = Bootstrap { draws: 200, method, ..Bootstrap::default() };
+        let all = |counts: &[u32]| vec![ranked.roc_auc(counts), ranked.average_precision(counts), undefined(counts)];
+        let found = bootstrap_all(40, &settings, all).unwrap();
+        assert_eq!(found[0], bootstrap(40, &settings, |counts| ranked.roc_auc(counts)));
+        assert_eq!(found[1], bootstrap(40, &settings, |counts| ranked.average_precision(counts)));
+        assert_eq!(found[2], Err(BootstrapError::Undefined { rows: 40 }));
+        assert!(found[0].as_ref().unwrap().low < found[0].as_ref().unwrap().high);
+    }
+}

@@ -14,6 +14,11 @@ const LATEST_IN_FULL: usize = 25;
 /// The narrowest bump is the range divided by this.
 const RANGE_OVER_NARROWEST: f64 = 100.0;
 
+/// So many widths from its mean a bump is nothing: 1e-18 of its height.
+const FAR: f64 = 9.0;
+/// Up to half a width is near.
+const NEAR: f64 = 0.5;
+
 /// What is known of one parameter.
 pub enum Estimator<'a> {
     Choices { choices: &'a [Value], weights: Vec<f64> },
@@ -98,23 +103,33 @@ impl<'a> Estimator<'a> {
                 if low >= high {
                     return 0.0;
                 }
+                let part = |bump: &Bump| bump.weight / bump.inside;
                 let share: f64 = match (domain.cell(value), domain.coordinate(value)) {
-                    (Some((from, to)), _) => {
-                        let within = |bump: &Bump| {
-                            normal::cumulative((to - bump.mean) / bump.width)
-                                - normal::cumulative((from - bump.mean) / bump.width)
-                        };
-                        bumps.iter().map(|bump| bump.weight * within(bump) / bump.inside).sum()
-                    }
-                    (None, Some(at)) => {
-                        let density = |bump: &Bump| normal::density((at - bump.mean) / bump.width) / bump.width;
-                        bumps.iter().map(|bump| bump.weight * density(bump) / bump.inside).sum()
-                    }
+                    (Some((from, to)), _) => bumps.iter().map(|bump| part(bump) * bump.within(from, to)).sum(),
+                    (None, Some(at)) => bumps.iter().map(|bump| part(bump) * bump.density(at)).sum(),
                     (None, None) => 0.0,
                 };
                 share.max(f64::MIN_POSITIVE).ln()
             }
         }
+    }
+}
+
+impl Bump {
+    /// The uncut distribution's density.
+    fn density(&self, at: f64) -> f64 {
+        let z = (at - self.mean) / self.width;
+        if z.abs() > FAR { 0.0 } else { normal::density(z) / self.width }
+    }
+
+    /// The uncut distribution's share between two coordinates: by Simpson's rule where they are near each
+    /// other, which is exact to some 1e-5 and costs a fraction of the distribution function.
+    fn within(&self, from: f64, to: f64) -> f64 {
+        if (to - from) < NEAR * self.width {
+            return (to - from) / 6.0
+                * (self.density(from) + 4.0 * self.density(from + (to - from) / 2.0) + self.density(to));
+        }
+        normal::cumulative((to - self.mean) / self.width) - normal::cumulative((from - self.mean) / self.width)
     }
 }
 
@@ -159,7 +174,7 @@ mod tests {
             let domain = Domain::Integer { low: 1, high: 30, step: 1, log };
             let values: Vec<Value> = (1..=30_i64).map(Value::from).collect();
             let seen = [&values[3], &values[4], &values[29]];
-            assert!((whole_share(&domain, values.clone(), &seen) - 1.0).abs() < 1e-12);
+            assert!((whole_share(&domain, values.clone(), &seen) - 1.0).abs() < 1e-5);
         }
         let choices: Vec<Value> = ["a", "b", "c"].map(Value::from).to_vec();
         let domain = Domain::Categorical { choices: choices.clone() };

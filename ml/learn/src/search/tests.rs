@@ -124,8 +124,8 @@ fn every_complaint_about_a_space_is_listed_by_path() {
 #[test]
 fn a_space_comes_back_from_its_text() {
     let space = two_estimators();
-    let text = serde_json::to_string(&space).unwrap();
-    assert_eq!(serde_json::from_str::<Space>(&text).unwrap(), space);
+    let bytes = rmp_serde::to_vec_named(&space).unwrap();
+    assert_eq!(rmp_serde::from_slice::<Space>(&bytes).unwrap(), space);
 }
 
 #[test]
@@ -153,8 +153,8 @@ proptest! {
         let space = two_estimators();
         let assignment = space.sample(seed, trial);
         prop_assert_eq!(space.check(&assignment), Ok(()));
-        let text = serde_json::to_string(&assignment).unwrap();
-        prop_assert_eq!(&serde_json::from_str::<Assignment>(&text).unwrap(), &assignment);
+        let bytes = rmp_serde::to_vec_named(&assignment).unwrap();
+        prop_assert_eq!(&rmp_serde::from_slice::<Assignment>(&bytes).unwrap(), &assignment);
     }
 
     #[test]
@@ -279,9 +279,9 @@ fn a_study_goes_on_where_it_was_stopped() {
                 study.tell(job.number, bowl(&job)).unwrap();
             }
         }
-        let text = serde_json::to_string(&study).unwrap();
-        let mut study: Study = serde_json::from_str(&text).unwrap();
-        assert_eq!(serde_json::to_string(&study).unwrap(), text);
+        let bytes = rmp_serde::to_vec_named(&study).unwrap();
+        let mut study: Study = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(rmp_serde::to_vec_named(&study).unwrap(), bytes);
         while let Some(job) = open_but(&study, None) {
             study.tell(job.number, bowl(&job)).unwrap();
         }

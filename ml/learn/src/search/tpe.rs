@@ -11,6 +11,10 @@ use super::parzen::Estimator;
 use super::space::{Complaints, Domain, Space};
 use crate::chance::{Chance, named};
 
+/// Of the trials that aren't good the latest so many are looked at. Older ones count little anyway, and a
+/// proposal takes some milliseconds at most however long the study is.
+const BAD_MAX: usize = 200;
+
 /// How trials are proposed; by default as Optuna does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -75,6 +79,8 @@ impl Tpe {
         let count = (self.good_share * good.len() as f64).ceil().min(f64::from(self.good_max)) as usize;
         let mut bad = good.split_off(count);
         bad.extend(open.iter().filter(with));
+        bad.sort_unstable_by_key(|seen| std::cmp::Reverse(seen.trial));
+        bad.truncate(BAD_MAX);
         let estimator = |mut seen: Vec<&Seen>| {
             seen.sort_unstable_by_key(|seen| seen.trial);
             let values: Vec<&Value> = seen.iter().filter_map(|seen| seen.assignment.get(name)).collect();
