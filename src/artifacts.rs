@@ -315,7 +315,7 @@ fn model_text(model: &Model) -> String {
     let training = model.training();
     let mut out = String::new();
     let mut facts = Table::new(&["", ""]).indented("  ");
-    facts.row(["predicts".to_owned(), format!("{} ({})", model.target().column, learning_name(model.learning()))]);
+    facts.row(["predicts".to_owned(), model.target().text()]);
     if let Some(classes) = model.target().classes() {
         facts.row(["classes".to_owned(), text::cut(&classes.names().join(", "), 80)]);
     }
@@ -346,6 +346,7 @@ fn model_json(model: &Model) -> Value {
         "seed": training.seed,
         "rows": training.rows,
         "inputs": model.signature().iter().map(|input| &input.name).collect::<Vec<_>>(),
+        "signature": model.signature_json(),
         "importances": importances,
     })
 }

@@ -129,7 +129,7 @@ impl Card {
         let aliases = if self.aliases.is_empty() { "none".to_owned() } else { self.aliases.join(", ") };
         let mut facts = vec![
             ("aliases", aliases),
-            ("predicts", format!("`{}` ({})", model.target().column, learning_name(model.learning()))),
+            ("predicts", model.target().text()),
             ("algorithm", algorithm_name(&training.algorithm).to_owned()),
             ("settings", serde_json::to_string(&training.algorithm).unwrap_or_default()),
             ("seed", training.seed.to_string()),
@@ -153,6 +153,7 @@ impl Card {
             Goal::Value { mean, std } => {
                 facts.push(("target in training", format!("{} ± {}", text::number(*mean), text::number(*std))));
             }
+            Goal::Groups => {}
         }
         let decision = model.decision();
         if decision.calibration.is_some() {
@@ -285,6 +286,17 @@ fn measured(page: &mut Page, evidence: &Evidence) {
                 .iter()
                 .take(INPUTS_SHOWN)
                 .map(|input| vec![input.name.clone(), text::number(input.mean), text::number(input.deviation)]),
+        );
+    }
+    if let Some(attributions) = &found.attributions {
+        page.heading(&format!("What moved {} predictions", text::count(attributions.rows)));
+        page.table(
+            &["input", ">moves by"],
+            attributions
+                .inputs
+                .iter()
+                .take(INPUTS_SHOWN)
+                .map(|input| vec![input.name.clone(), text::number(input.mean_size)]),
         );
     }
     if !found.comparisons.is_empty() {

@@ -159,7 +159,10 @@ fn remark(step: &StepHistory) -> Option<String> {
             let alias = alias.as_ref().map(|alias| format!(" is `{alias}`")).unwrap_or_default();
             Some(format!("{name} version {version}{alias}"))
         }
-        Output::Scores { path, .. } => Some(path.clone()),
+        Output::Scores { path, quarantine, .. } => Some(match quarantine {
+            Some(rows) => format!("{path}, {} rows couldn't be scored", grouped(rows.lines)),
+            None => path.clone(),
+        }),
         _ => None,
     }
 }

@@ -292,8 +292,12 @@ pub fn made(output: &Output) -> Option<(&'static str, String)> {
             let alias = alias.as_ref().map(|alias| format!(", now `{alias}`")).unwrap_or_default();
             ("version", format!("{name}@{version}{alias}"))
         }
-        Output::Scores { path, rows, bytes, .. } => {
-            ("file", format!("{path}, {}, {}", text::counted(*rows, "row"), text::bytes(*bytes)))
+        Output::Scores { path, rows, bytes, quarantine, .. } => {
+            let mut text = format!("{path}, {}, {}", text::counted(*rows, "row"), text::bytes(*bytes));
+            if let Some(rows) = quarantine {
+                write!(text, "; {} couldn't be scored", text::counted(rows.lines, "row")).expect("writing to memory");
+            }
+            ("file", text)
         }
         Output::Nothing => return None,
     })

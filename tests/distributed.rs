@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::Value;
 use support::servers::{Process, Servers, wait_for};
-use support::{Place, Said, small_flights};
+use support::{Place, Said, in_parts, small_flights};
 
 fn digest(summary: &Value) -> String {
     summary["models"][0]["digest"].as_str().unwrap_or_else(|| panic!("a model in {summary}")).to_owned()
@@ -16,11 +16,11 @@ fn digest(summary: &Value) -> String {
 fn flights_on_servers_give_the_model_that_one_process_gives() {
     let servers = Servers::start();
     let alone = Place::new();
-    small_flights(&alone, &[1, 2], 10);
+    small_flights(&alone, &[1, 2], 40);
     let expected = alone.json(&["run", "flights.yaml", "--json"]);
 
     let place = Place::new();
-    small_flights(&place, &[1, 2], 10);
+    small_flights(&place, &[1, 2], 40);
     let elsewhere = Place::new();
     let mut processes = vec![
         servers.spawn(&elsewhere, &["scheduler"]),
@@ -42,7 +42,8 @@ fn flights_on_servers_give_the_model_that_one_process_gives() {
         processes.push(servers.spawn(&elsewhere, &["worker", "--slots", "1"]));
     }
     servers.wait_for_workers(&place, 4);
-    // A worker is killed in the middle; nobody notices.
+    // The trees are grown by all of them, and a worker is killed in the middle; nobody notices.
+    in_parts(&place, 4);
     let submitted = servers.json(&place, &["submit", "flights.yaml", "--no-cache", "--json"]);
     let run = submitted["run"].as_str().expect("a run").to_owned();
     wait_for("the first task", || {

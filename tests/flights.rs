@@ -6,7 +6,7 @@ use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{Place, Said, small_flights};
+use support::{Place, Said, in_parts, small_flights};
 
 fn steps(summary: &Value) -> Vec<(String, String, bool)> {
     let steps = summary["steps"].as_object().expect("steps");
@@ -81,6 +81,9 @@ fn a_killed_run_goes_on_and_ends_as_if_it_had_not_been() {
     for tenth in 0..10u32 {
         let place = Place::new();
         small_flights(&place, &[1, 2, 3], 40);
+        if tenth % 2 == 1 {
+            in_parts(&place, 4);
+        }
         kill_after(&place, whole * (2 * tenth + 1) / 20);
         let before = spans(&place);
         let resumed = place.gristmill(&["resume", "--json"]);

@@ -206,7 +206,7 @@ fn an_input_that_gives_the_target_away_is_warned_of() {
 #[test]
 fn the_same_run_without_the_cache_has_the_same_evidence() {
     let place = Place::new();
-    let all = "slices: { jfk: \"origin = 'JFK'\" }\n      fairness: { by: [origin] }\n      robustness: {}\n      importance: {}";
+    let all = "slices: { jfk: \"origin = 'JFK'\" }\n      fairness: { by: [origin] }\n      robustness: {}\n      importance: {}\n      attributions: { rows: 50 }";
     pipeline(&place, "", all);
     for arguments in [&[][..], &["--no-cache"], &["--no-cache", "--slots", "1"]] {
         let said = run(&place, arguments);
@@ -255,7 +255,7 @@ fn the_card_tells_of_training_and_evidence() {
     pipeline(
         &place,
         "calibrate: platt",
-        "slices: { jfk: \"origin = 'JFK'\" }\n      fairness: { by: [origin] }\n      robustness: {}\n      importance: {}",
+        "slices: { jfk: \"origin = 'JFK'\" }\n      fairness: { by: [origin] }\n      robustness: {}\n      importance: {}\n      attributions: { rows: 50 }",
     );
     assert_eq!(run(&place, &[]).code, Some(0));
     for reference in ["gated", "gated@1", "gated@champion"] {
@@ -270,12 +270,16 @@ fn the_card_tells_of_training_and_evidence() {
             "Decisions for `true` by `origin`",
             "When inputs are wrong",
             "without an input",
+            "What moved 50 predictions",
             "calibrated on",
             "What to watch out for",
         ] {
             assert!(card.stdout.contains(part), "the card of {reference} lacks `{part}`: {}", card.stdout);
         }
     }
+    assert_eq!(place.gristmill(&["report", "-o", "report.html"]).code, Some(0));
+    let html = std::fs::read_to_string(place.path().join("report.html")).expect("a report");
+    assert!(html.contains("What moved predictions"), "the report lacks the attributions");
     let unknown = place.gristmill(&["model", "gated@9", "--card"]);
     assert_ne!(unknown.code, Some(0));
     assert!(unknown.stderr.contains("has no version 9"), "{}", unknown.stderr);

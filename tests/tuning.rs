@@ -57,6 +57,9 @@ fn the_winner_is_the_same_on_any_number_of_slots() {
     assert_eq!(first["status"], "succeeded", "{first}");
     let second = many.json(&["run", "search.yaml", "--slots", "4", "--json"]);
     assert_eq!(digest(&first), digest(&second));
+    assert_eq!(one.gristmill(&["report", "-o", "report.html"]).code, Some(0));
+    let html = std::fs::read_to_string(one.path().join("report.html")).expect("a report");
+    assert!(html.contains("Search of best") && html.contains("over trials"), "the report lacks the search");
     let trials = |place: &Place| place.json(&["trials", "--json"])[0].clone();
     let (first, second) = (trials(&one), trials(&many));
     assert_eq!(first["trials"], second["trials"]);

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -19,6 +19,29 @@ pub trait Blob: Debug + Send + Sync {
 
 /// A blob that several readers share.
 pub type SharedBlob = Arc<dyn Blob>;
+
+/// Reads a blob from an offset on.
+pub struct BlobRead {
+    blob: SharedBlob,
+    offset: u64,
+}
+
+impl BlobRead {
+    /// Reads from byte `offset` to the end.
+    pub fn new(blob: SharedBlob, offset: u64) -> BlobRead {
+        BlobRead { blob, offset }
+    }
+}
+
+impl Read for BlobRead {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.blob.size().saturating_sub(self.offset);
+        let length = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        buffer[..length].copy_from_slice(&self.blob.read_at(self.offset, length)?);
+        self.offset += length as u64;
+        Ok(length)
+    }
+}
 
 /// A file on this machine.
 #[derive(Debug)]

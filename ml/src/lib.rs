@@ -21,6 +21,8 @@ pub mod kept;
 pub mod metrics;
 pub mod model;
 mod names;
+#[cfg(test)]
+mod oracle;
 pub mod partition;
 pub mod profile;
 #[cfg(test)]
@@ -30,3 +32,4 @@ pub mod sql;
 pub mod table;
 pub mod target;
 pub mod trial;
+pub mod weights;

@@ -9,7 +9,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 pub use decision::Decision;
 pub(crate) use decision::is_positive;
 use gristmill_protocol::limits::MODEL_BYTES_MAX;
@@ -21,15 +21,19 @@ use crate::features::{FeatureError, FittedFeatures, Input};
 use crate::matrix::Matrix;
 use crate::target::{Classes, Goal, Target};
 
-/// The version of the format that this program writes.
-pub const FORMAT: u32 = 1;
+/// The version of the format of models that the first can't say: whose features are more than numbers and levels, and
+/// margins and groups.
+/// Others are written in the first, so that equal training gives equal bytes over versions of this program.
+pub const FORMAT: u32 = 2;
+/// The first version of the format; still read, and still written where it is enough.
+pub const FORMAT_FIRST: u32 = 1;
 
 /// Why bytes aren't a model that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     #[error("the model has {bytes} bytes, more than the {MODEL_BYTES_MAX} that are read")]
     TooLarge { bytes: usize },
-    #[error("the model has format {found}, and this program reads format {FORMAT}")]
+    #[error("the model has format {found}, and this program reads formats {FORMAT_FIRST} to {FORMAT}")]
     Format { found: u32 },
     #[error("the model is damaged: {reason}")]
     Damaged { reason: String },
@@ -73,6 +77,8 @@ pub struct Model {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Predictions {
     Values(Vec<f64>),
+    /// The number of each row's group; -1 for rows in none.
+    Groups(Vec<i64>),
     /// The probability of each class, row by row.
     Classes {
         classes: Classes,
@@ -111,8 +117,11 @@ impl Model {
             importances.iter_mut().for_each(|importance| *importance /= sum);
         }
         let estimator = trained.estimator;
+        let is_first = features.are_plain()
+            && !matches!(estimator, Estimator::Machines(_) | Estimator::Means(_) | Estimator::Dense(_));
+        let format = if is_first { FORMAT_FIRST } else { FORMAT };
         let decision = Decision::default();
-        let model = Model { format: FORMAT, target, features, estimator, training, importances, reference, decision };
+        let model = Model { format, target, features, estimator, training, importances, reference, decision };
         model.check()?;
         Ok(model)
     }
@@ -134,7 +143,7 @@ impl Model {
         }
         let damaged = |error: rmp_serde::decode::Error| ModelError::Damaged { reason: error.to_string() };
         let head: Head = rmp_serde::from_slice(bytes).map_err(damaged)?;
-        if head.format != FORMAT {
+        if !(FORMAT_FIRST..=FORMAT).contains(&head.format) {
             return Err(ModelError::Format { found: head.format });
         }
         let model: Model = rmp_serde::from_slice(bytes).map_err(damaged)?;
@@ -176,6 +185,12 @@ impl Model {
     /// The columns that it reads.
     pub fn signature(&self) -> &[Input] {
         self.features.signature()
+    }
+
+    /// The columns that it reads with what types they take, and the expressions over them, as JSON; see
+    /// [`FittedFeatures::signature_json`].
+    pub fn signature_json(&self) -> serde_json::Value {
+        self.features.signature_json()
     }
 
     /// What it predicts.
@@ -222,12 +237,12 @@ impl Model {
         self.reference.as_ref()
     }
 
-    /// How much each input column matters, the most important first; of equal ones in the pipeline's order.
+    /// How much each input column and expression matters, the most important first; of equal ones in the pipeline's order.
     pub fn importances(&self) -> Vec<Importance> {
         let mut shares: Vec<Importance> =
-            self.signature().iter().map(|input| Importance { name: input.name.clone(), share: 0.0 }).collect();
-        for (input, share) in self.features.input_of_output().into_iter().zip(&self.importances) {
-            shares[input].share += share;
+            self.features.inputs().iter().map(|input| Importance { name: input.name.clone(), share: 0.0 }).collect();
+        for (sources, importance) in self.features.inputs_of_outputs().iter().zip(&self.importances) {
+            sources.iter().for_each(|&(input, share)| shares[input].share += importance * share);
         }
         shares.sort_by(|a, b| b.share.total_cmp(&a.share));
         shares
@@ -256,6 +271,7 @@ impl Model {
         }
         Ok(match &self.target.goal {
             Goal::Value { .. } => Predictions::Values(scores),
+            Goal::Groups => Predictions::Groups(scores.into_iter().map(|group| group as i64).collect()),
             Goal::Classes { classes, .. } => Predictions::Classes {
                 classes: classes.clone(),
                 probabilities: match self.target.outputs() {
@@ -273,6 +289,7 @@ impl Predictions {
     pub fn rows(&self) -> usize {
         match self {
             Predictions::Values(values) => values.len(),
+            Predictions::Groups(groups) => groups.len(),
             Predictions::Classes { classes, probabilities, .. } => probabilities.len() / classes.count(),
         }
     }
@@ -281,7 +298,7 @@ impl Predictions {
     /// model's threshold decides.
     pub fn class_indexes(&self) -> Vec<usize> {
         match self {
-            Predictions::Values(_) => Vec::new(),
+            Predictions::Values(_) | Predictions::Groups(_) => Vec::new(),
             Predictions::Classes { probabilities, threshold: Some(threshold), .. } => {
                 let positive = |row: &[f64]| usize::from(is_positive(row[1], Some(*threshold)));
                 probabilities.chunks(2).map(positive).collect()
@@ -299,6 +316,9 @@ impl Predictions {
         match self {
             Predictions::Values(values) => {
                 vec![("prediction".to_owned(), Arc::new(Float64Array::from(values.clone())) as ArrayRef)]
+            }
+            Predictions::Groups(groups) => {
+                vec![("prediction".to_owned(), Arc::new(Int64Array::from(groups.clone())) as ArrayRef)]
             }
             Predictions::Classes { classes, probabilities, .. } => {
                 let count = classes.count();

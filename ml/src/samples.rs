@@ -8,10 +8,8 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Float64Array, Int64Array, Reco
 use gristmill_protocol::pipeline::{Algorithm, Features};
 use serde_json::{Value, json};
 
-use crate::estimators::{
-    Control, Part, TrainError, TrainingSet, TrainingSetBuilder, grows_trees, join, train_units, units,
-};
-use crate::features::{FeatureFitter, FeaturePlan, FittedFeatures};
+use crate::estimators::{Control, Part, TrainError, TrainingSet, TrainingSetBuilder, join, train_units, units};
+use crate::features::{ComponentsFitter, FeatureFitter, FeaturePlan, FittedFeatures};
 use crate::model::{Model, Training};
 use crate::target::{Target, TargetFitter};
 
@@ -87,7 +85,25 @@ pub fn fit_features(batch: &RecordBatch, features: &Features, trees: bool, targe
     let plan = FeaturePlan::new(features, trees, target).unwrap();
     let mut fitter = FeatureFitter::new(&batch.schema(), plan, target).unwrap();
     fitter.push(batch, &target.values(batch).unwrap()).unwrap();
-    fitter.finish().unwrap()
+    components(fitter.finish().unwrap(), batch)
+}
+
+fn components(features: FittedFeatures, batch: &RecordBatch) -> FittedFeatures {
+    match ComponentsFitter::begin(features).unwrap() {
+        Err(features) => features,
+        Ok(mut fitter) => {
+            fitter.push(batch).unwrap();
+            fitter.finish().unwrap()
+        }
+    }
+}
+
+/// The same with the defaults of an algorithm.
+pub fn fit_for(batch: &RecordBatch, features: &Features, algorithm: &Algorithm, target: &Target) -> FittedFeatures {
+    let plan = FeaturePlan::for_algorithm(features, algorithm, target).unwrap();
+    let mut fitter = FeatureFitter::new(&batch.schema(), plan, target).unwrap();
+    fitter.push(batch, &target.values(batch).unwrap()).unwrap();
+    components(fitter.finish().unwrap(), batch)
 }
 
 pub fn training_set(
@@ -112,7 +128,7 @@ pub fn part(set: &TrainingSet, algorithm: &Algorithm, range: Range<u32>, threads
 /// A model of one column of the village.
 pub fn model(batch: &RecordBatch, column: &str, features: &Features, algorithm: &Algorithm) -> Model {
     let target = target(batch, column);
-    let fitted = fit_features(batch, features, grows_trees(algorithm), &target);
+    let fitted = fit_for(batch, features, algorithm, &target);
     let set = training_set(batch, &fitted, &target, algorithm).unwrap();
     let trained = join(vec![part(&set, algorithm, 0..units(algorithm, &target), 1)], algorithm, &target).unwrap();
     let training = Training { algorithm: algorithm.clone(), seed: 7, rows: fitted.rows() };

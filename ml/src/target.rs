@@ -131,6 +131,8 @@ pub enum Goal {
     Classes { classes: Classes, counts: Vec<u64> },
     /// A number; mean and standard deviation in training.
     Value { mean: f64, std: f64 },
+    /// A group, which no column tells.
+    Groups,
 }
 
 /// The column to predict, as training found it.
@@ -144,11 +146,20 @@ pub struct Target {
 }
 
 impl Target {
-    /// Classification or regression.
+    /// What is predicted, for people: `late (classification)`.
+    pub fn text(&self) -> String {
+        match (self.column.as_str(), learning_name(self.learning())) {
+            ("", learning) => learning.to_owned(),
+            (column, learning) => format!("{column} ({learning})"),
+        }
+    }
+
+    /// Classification, regression or clustering.
     pub fn learning(&self) -> Learning {
         match self.goal {
             Goal::Classes { .. } => Learning::Classification,
             Goal::Value { .. } => Learning::Regression,
+            Goal::Groups => Learning::Clustering,
         }
     }
 
@@ -156,7 +167,7 @@ impl Target {
     pub fn classes(&self) -> Option<&Classes> {
         match &self.goal {
             Goal::Classes { classes, .. } => Some(classes),
-            Goal::Value { .. } => None,
+            Goal::Value { .. } | Goal::Groups => None,
         }
     }
 
@@ -168,8 +179,16 @@ impl Target {
         }
     }
 
-    /// The rows' target values: the class's index, or the number itself.
+    /// What is learned where no column tells it.
+    pub fn groups(rows: u64) -> Target {
+        Target { column: String::new(), kind: ColumnType::Integer, goal: Goal::Groups, rows }
+    }
+
+    /// The rows' target values: the class's index, or the number itself; zeros where there is no target.
     pub fn values(&self, batch: &RecordBatch) -> Result<Vec<f64>, TargetError> {
+        if self.goal == Goal::Groups {
+            return Ok(vec![0.0; batch.num_rows()]);
+        }
         let column = find(batch, &self.column)?;
         let nulls = column.null_count() as u64;
         if nulls > 0 {
@@ -331,6 +350,7 @@ impl TargetFitter {
             ColumnType::Integer => Learning::Regression,
         });
         let goal = match learning {
+            Learning::Clustering => Goal::Groups,
             Learning::Regression => {
                 if self.moments.min == self.moments.max {
                     return Err(TargetError::Constant { column, value: self.moments.min.to_string(), rows: self.rows });
@@ -373,6 +393,7 @@ pub fn learning_name(learning: Learning) -> &'static str {
     match learning {
         Learning::Classification => "classification",
         Learning::Regression => "regression",
+        Learning::Clustering => "clustering",
     }
 }
 

@@ -12,11 +12,12 @@ use gristmill_protocol::pipeline::{Algorithm, Features};
 
 use crate::columns::{self, Keys};
 use crate::estimators::{self, Control, TrainError, TrainingSetBuilder};
-use crate::features::{FeatureError, FeatureFitter, FeaturePlan};
+use crate::features::{ComponentsFitter, FeatureError, FeatureFitter, FeaturePlan};
 use crate::hash;
 use crate::metrics::Evaluator;
 use crate::model::{Model, ModelError, Training};
 use crate::target::{Target, TargetError};
+use crate::weights::Weights;
 
 /// Why a trial couldn't be made.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +56,7 @@ pub struct Trial<'a> {
     pub algorithm: &'a Algorithm,
     pub features: &'a Features,
     pub metric: &'a str,
+    pub weights: &'a Weights,
     /// Percent of the training rows of each fold that are learned from.
     pub percent: u32,
     pub seed: u64,
@@ -96,6 +98,11 @@ impl TrialData {
         Ok(TrialData { schema, batches, target, folds })
     }
 
+    /// What is predicted.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
         self.folds.rows()
@@ -124,14 +131,20 @@ impl TrialData {
                     || hash::mix(hash::mix(trial.seed ^ fold as u64).wrapping_add(row as u64)) <= threshold)
         };
         let train = self.select(learns)?;
-        let trees = estimators::grows_trees(trial.algorithm);
-        let plan = FeaturePlan::new(trial.features, trees, &self.target)?;
+        let plan = FeaturePlan::for_algorithm(trial.features, trial.algorithm, &self.target)?;
         let mut fitter = FeatureFitter::new(&self.schema, plan, &self.target)?;
         for batch in &train {
             fitter.push(batch, &self.target.values(batch)?)?;
         }
-        let features = fitter.finish()?;
-        let mut set = TrainingSetBuilder::new(&features, &self.target, trial.algorithm, trial.memory_limit)?;
+        let features = match ComponentsFitter::begin(fitter.finish()?)? {
+            Err(features) => features,
+            Ok(mut fitter) => {
+                train.iter().try_for_each(|batch| fitter.push(batch))?;
+                fitter.finish()?
+            }
+        };
+        let mut set = TrainingSetBuilder::new(&features, &self.target, trial.algorithm, trial.memory_limit)?
+            .with_weights(trial.weights.clone(), trial.algorithm)?;
         for batch in &train {
             set.push(batch)?;
         }

@@ -133,5 +133,10 @@ pub const CLASSES_MAX: usize = 256;
 /// Levels counted of a categorical column while features are fitted: about 20 MB a column. Columns with
 /// more are identifiers, and no model learns from those.
 pub const FEATURE_LEVELS_TRACKED_MAX: usize = 200_000;
+/// Expressions among the features of a model. Each is evaluated for every row that is scored, some microseconds
+/// for a row that comes alone; more belong into a transform.
+pub const EXPRESSIONS_MAX: usize = 256;
+/// Characters of an expression. A chain of additions is evaluated as deep as it is long, and threads have 2 MiB of stack.
+pub const EXPRESSION_CHARS_MAX: usize = 500;
 /// Bytes of a stored model or a trained part that are read back into memory.
 pub const MODEL_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;

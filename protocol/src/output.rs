@@ -60,6 +60,9 @@ pub enum Output {
         modified_ms: u64,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         artifact: Option<Digest>,
+        /// Rows that couldn't be scored.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        quarantine: Option<Quarantined>,
     },
     /// No-op.
     Nothing,
@@ -69,11 +72,12 @@ fn is_zero(count: &u32) -> bool {
     *count == 0
 }
 
-/// Lines that couldn't be read.
+/// Lines that couldn't be read, or rows that couldn't be scored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quarantined {
     pub lines: u64,
-    /// A Parquet file with the file, line, reason and text of the first of them.
+    /// A Parquet file with the file, line, reason and text of the first of them; for rows the dataset, the row's
+    /// number from 1, and its values as JSON.
     pub table: Digest,
 }
 
@@ -98,7 +102,9 @@ impl Output {
             Output::Model { model, study, .. } => [*model].into_iter().chain(*study).collect(),
             Output::Version { model, .. } => vec![*model],
             Output::Evaluation { evaluation, model, .. } => vec![*evaluation, *model],
-            Output::Scores { artifact, .. } => artifact.iter().copied().collect(),
+            Output::Scores { artifact, quarantine, .. } => {
+                artifact.iter().copied().chain(quarantine.as_ref().map(|rows| rows.table)).collect()
+            }
             Output::Nothing => Vec::new(),
         }
     }

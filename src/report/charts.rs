@@ -3,12 +3,12 @@
 use gristmill_ml::metrics::{Bin, CalibrationBin, ClassCurve, Point, RegressionCharts, ScoreBin};
 use gristmill_ml::profile::Histogram;
 
-use super::markup::{Markup, attr, class};
+use super::markup::{Attr, Markup, attr, class};
 use super::svg::{Labels, Plane, Shape, label, line, px, rect};
 use crate::text;
 
 /// A chart with its title and a sentence on how to read it.
-fn figure(m: &mut Markup, title: &str, caption: &str, inside: impl FnOnce(&mut Markup)) {
+pub fn figure(m: &mut Markup, title: &str, caption: &str, inside: impl FnOnce(&mut Markup)) {
     m.el("figure", &[], |m| {
         m.leaf("h4", &[], title);
         inside(m);
@@ -200,7 +200,15 @@ pub fn small_histogram(m: &mut Markup, histogram: &Histogram, show: impl Fn(f64)
     });
 }
 
-fn dot(m: &mut Markup, classes: &str, at: (f64, f64), radius: f64, title: &str) {
+/// A dot with an attribute of its own.
+pub fn dot_with(m: &mut Markup, classes: &str, at: (f64, f64), radius: f64, more: Option<Attr>) {
+    let mut attrs = vec![class(classes), attr("cx", px(at.0)), attr("cy", px(at.1)), attr("r", px(radius))];
+    attrs.extend(more);
+    m.void("circle", &attrs);
+}
+
+/// A dot that tells a title when one hovers over it.
+pub fn dot(m: &mut Markup, classes: &str, at: (f64, f64), radius: f64, title: &str) {
     let attrs = [class(classes), attr("cx", px(at.0)), attr("cy", px(at.1)), attr("r", px(radius))];
     if title.is_empty() {
         m.void("circle", &attrs);

@@ -10,7 +10,7 @@ use gristmill_ml::profile::TableProfile;
 use gristmill_protocol::Digest;
 use gristmill_protocol::output::{DatasetRef, Output};
 use gristmill_scheduler::history::{History, StepHistory};
-use gristmill_worker::documents::{Evidence, Manifest};
+use gristmill_worker::documents::{Evidence, Manifest, StudyReport};
 use serde::de::DeserializeOwned;
 
 use crate::text;
@@ -60,6 +60,8 @@ pub struct FoundModel {
     pub step: String,
     pub digest: Digest,
     pub model: Found<Box<Model>>,
+    /// The search that found its settings.
+    pub study: Option<Found<StudyReport>>,
 }
 
 /// What a validate step measured.
@@ -108,9 +110,13 @@ async fn gather_output(
             let report = read_json(artifacts, *report, "its report").await;
             findings.checks.push(Check { step: name.clone(), report });
         }
-        Output::Model { model, .. } => {
+        Output::Model { model, study, .. } => {
             let found = read_model(artifacts, *model).await;
-            findings.models.push(FoundModel { step: name.clone(), digest: *model, model: found });
+            let study = match study {
+                Some(study) => Some(read_json(artifacts, *study, "its search").await),
+                None => None,
+            };
+            findings.models.push(FoundModel { step: name.clone(), digest: *model, model: found, study });
         }
         Output::Evaluation { evaluation, .. } => {
             let evidence = read_json(artifacts, *evaluation, "its evidence").await;

@@ -7,16 +7,18 @@ use gristmill_ml::calibrate::Curve;
 use gristmill_ml::estimators::algorithm_name;
 use gristmill_ml::metrics::{self, Charts, ClassificationCharts, Direction, Evaluation, RegressionCharts};
 use gristmill_ml::model::{Importance, Model};
-use gristmill_ml::target::{Goal, learning_name};
+use gristmill_ml::target::Goal;
 use gristmill_protocol::pipeline::Learning;
 use gristmill_scheduler::history::History;
 use gristmill_worker::documents::GateResult;
 
 use super::assessment;
+use super::attribution;
 use super::charts;
 use super::gather::{Findings, FoundEvidence, FoundModel};
 use super::markup::{Markup, attr, class};
 use super::page::{note, section, table};
+use super::search;
 use crate::show;
 use crate::text;
 
@@ -58,6 +60,9 @@ fn evaluation(m: &mut Markup, found: &FoundEvidence) {
     assessment::fairness(m, &found.step, &evidence.assessment);
     assessment::robustness(m, &found.step, &evidence.assessment);
     assessment::permutation(m, &found.step, &evidence.assessment);
+    if let Some(attributions) = &evidence.assessment.attributions {
+        attribution::attributions(m, &found.step, attributions);
+    }
     match &evidence.evaluation.charts {
         Charts::Classification(charts) => classification(m, &found.step, charts),
         Charts::Regression(charts) => regression(m, charts),
@@ -171,6 +176,11 @@ fn model(m: &mut Markup, history: &History, found: &FoundModel) {
         Ok(model) => model,
         Err(why) => return note(m, &format!("The model can't be shown: {why}.")),
     };
+    match &found.study {
+        Some(Ok(study)) => search::search(m, &found.step, study),
+        Some(Err(why)) => note(m, &format!("The search can't be shown: {why}.")),
+        None => {}
+    }
     let training = model.training();
     m.el("dl", &[class("facts")], |m| {
         let mut fact = |name: &str, value: &str| {
@@ -182,7 +192,7 @@ fn model(m: &mut Markup, history: &History, found: &FoundModel) {
         fact("algorithm", algorithm_name(&training.algorithm));
         settings(model).iter().for_each(|(name, value)| fact(name, value));
         fact("seed", &training.seed.to_string());
-        fact("predicts", &format!("{} ({})", model.target().column, learning_name(model.learning())));
+        fact("predicts", &model.target().text());
         fact("learned from", &text::counted(training.rows, "row"));
         fact("inputs", &format!("{} → {} numbers", model.signature().len(), model.features().outputs().len()));
         goal(model, &mut fact);
@@ -226,6 +236,7 @@ fn goal(model: &Model, fact: &mut impl FnMut(&str, &str)) {
         Goal::Value { mean, std } => {
             fact("target in training", &format!("{} ± {}", text::number(*mean), text::number(*std)));
         }
+        Goal::Groups => {}
     }
 }
 

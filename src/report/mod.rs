@@ -6,6 +6,8 @@
 //! data.rs      datasets, expectations, splits
 //! learning.rs  models, metrics, curves, gates
 //! assessment.rs  intervals, slices, groups, robustness, permutation, the champion
+//! attribution.rs  what moved single predictions
+//! search.rs    what a search has tried
 //! charts.rs    the charts of an evaluation and of columns
 //! dag.rs       the graph of steps
 //! timeline.rs  who worked on what, when
@@ -16,6 +18,7 @@
 //! **Invariant:** the same run gives the same bytes: no clock, no order of a hash map, no ids of our own.
 
 mod assessment;
+mod attribution;
 mod charts;
 mod dag;
 mod data;
@@ -23,6 +26,7 @@ mod gather;
 mod learning;
 mod markup;
 mod page;
+mod search;
 mod svg;
 mod timeline;
 

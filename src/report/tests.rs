@@ -211,7 +211,10 @@ async fn recorded(store: &Store, target: &str, algorithm: &Value) -> Recorder {
 
 fn finish(run: &mut Recorder) -> History {
     let path = "out/scores.parquet".to_owned();
-    run.after(60).succeed(7, &Output::Scores { path, rows: 1_000, bytes: 30_000, modified_ms: 0, artifact: None });
+    run.after(60).succeed(
+        7,
+        &Output::Scores { path, rows: 1_000, bytes: 30_000, modified_ms: 0, artifact: None, quarantine: None },
+    );
     fold(run)
 }
 

@@ -97,6 +97,14 @@ impl Said {
     }
 }
 
+/// Spreads the trees of a pipeline of [`small_flights`] over so many tasks.
+pub fn in_parts(place: &Place, parts: u32) {
+    let text = std::fs::read_to_string(place.path().join("flights.yaml")).expect("the pipeline");
+    let split = text.replace("      algorithm: {", &format!("      parts: {parts}\n      algorithm: {{"));
+    assert_ne!(text, split);
+    place.write("flights.yaml", split);
+}
+
 /// A pipeline over some months that takes a second or two: the steps of the example, with a small forest.
 pub fn small_flights(place: &Place, months: &[u32], trees: u32) -> PathBuf {
     for month in months {

@@ -53,7 +53,7 @@ pub struct Evidence {
 }
 
 /// What a search found: every trial, and the winner's settings.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StudyReport {
     pub metric: String,
     pub better: Better,

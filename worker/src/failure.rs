@@ -17,6 +17,7 @@ use gristmill_ml::split::SplitError;
 use gristmill_ml::sql::SqlError;
 use gristmill_ml::target::TargetError;
 use gristmill_ml::trial::TrialError;
+use gristmill_ml::weights::WeightError;
 use gristmill_protocol::wire::WireError;
 use gristmill_protocol::{ErrorCode, Failure};
 use gristmill_registry::RegistryError;
@@ -99,7 +100,7 @@ macro_rules! bad_input {
     )*};
 }
 
-bad_input!(IngestError, SplitError, FeatureError, TargetError, DecisionError, AssessError);
+bad_input!(IngestError, SplitError, FeatureError, TargetError, WeightError, DecisionError, AssessError);
 
 impl IntoFailure for SqlError {
     fn into_failure(self) -> Failure {

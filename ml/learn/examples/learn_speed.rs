@@ -5,7 +5,7 @@
 //! cargo run --release -p gristmill-learn --example learn_speed -- TRAIN.csv TEST.csv METHOD [THREADS] [JSON]
 //! ```
 //!
-//! Methods are `boost` and `forest` (100 trees). The files have a line of names, then numbers (empty: missing); the last column is the number of the class.
+//! Methods are `boost`, `forest` (100 trees) and `kmeans`. The files have a line of names, then numbers (empty: missing); the last column is the number of the class.
 
 use std::error::Error;
 use std::fs;
@@ -13,6 +13,7 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use gristmill_learn::boost;
+use gristmill_learn::cluster::{KMeans, KMeansSettings};
 use gristmill_learn::compiled::Forest;
 use gristmill_learn::forest;
 use gristmill_learn::matrix::{Layout, Matrix};
@@ -58,6 +59,18 @@ fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
             println!("fit {:.3} s", start.elapsed().as_secs_f64());
             report(&test_matrix, &test_labels, 1, |rows| grown.forest.predict(rows));
             println!("size: {}", describe(&[grown.forest]));
+            Ok(())
+        }
+        "kmeans" => {
+            let settings: KMeansSettings = serde_json::from_str(settings)?;
+            let mut rows = Matrix::zeros(matrix.rows(), matrix.columns(), Layout::Rows);
+            for column in 0..matrix.columns() {
+                (0..matrix.rows()).for_each(|row| rows.set(row, column, f64::from(matrix.get(row, column))));
+            }
+            let start = Clock::new();
+            let grouped = KMeans::fit(&settings, &rows, 1)?;
+            println!("fit {:.3} s", start.elapsed().as_secs_f64());
+            println!("inertia {}", grouped.inertia);
             Ok(())
         }
         _ => Err(format!("there is no method `{method}`").into()),

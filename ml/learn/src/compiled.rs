@@ -50,6 +50,23 @@ impl Node {
         Node { feature: self.feature | MISSING_RIGHT, ..self }
     }
 
+    /// Column, threshold, left child, and whether missing values go right; none of a leaf.
+    pub(crate) fn as_split(&self) -> Option<(usize, f64, usize, bool)> {
+        let split = (self.column() as usize, self.value, self.left as usize, self.has_missing_right());
+        (!self.is_leaf()).then_some(split)
+    }
+
+    /// What a leaf predicts.
+    pub(crate) fn leaf_value(&self) -> f64 {
+        self.value
+    }
+
+    /// The child that a row goes to; none from a leaf.
+    pub(crate) fn next(&self, row: &[f32]) -> Option<usize> {
+        let right = || usize::from(self.goes_right(row[self.column() as usize]));
+        (!self.is_leaf()).then(|| self.left as usize + right())
+    }
+
     fn is_leaf(&self) -> bool {
         self.feature == LEAF
     }
@@ -217,7 +234,7 @@ impl Forest {
         self.walker.get_or_init(|| Walker::new(self.each_tree())).as_ref()
     }
 
-    fn each_tree(&self) -> impl Iterator<Item = &[Node]> {
+    pub(crate) fn each_tree(&self) -> impl Iterator<Item = &[Node]> {
         let mut rest = self.nodes.as_slice();
         self.sizes.iter().map(move |&size| {
             let (tree, others) = rest.split_at(size as usize);

@@ -59,11 +59,40 @@ impl TryFrom<PcaData> for Pca {
     }
 }
 
-impl Pca {
-    /// Fits so many components to at least two rows, laid out in rows.
-    pub fn fit(rows: &Matrix<f64>, components: usize) -> Result<Pca, Refusal> {
-        check_rows("finding components", rows, 2, usize::MAX)?;
-        let columns = rows.columns();
+/// What components are found from: sums of products of the columns, less their means, which are known beforehand.
+#[derive(Clone, Debug)]
+pub struct PcaSums {
+    means: Vec<f64>,
+    rows: usize,
+    products: Vec<Vec<f64>>,
+}
+
+impl PcaSums {
+    /// For columns of these means.
+    pub fn new(means: Vec<f64>) -> PcaSums {
+        let products = vec![vec![0.0; means.len()]; means.len()];
+        PcaSums { means, rows: 0, products }
+    }
+
+    /// Adds rows (laid out in rows). Panics when they have other columns.
+    pub fn add(&mut self, rows: &Matrix<f64>) {
+        assert_eq!(rows.columns(), self.means.len(), "rows have the columns of the means");
+        self.rows += rows.rows();
+        let mut centred = vec![0.0; self.means.len()];
+        for row in 0..rows.rows() {
+            let values = rows.row(row).iter().zip(&self.means);
+            centred.iter_mut().zip(values).for_each(|(to, (value, mean))| *to = value - mean);
+            for (at, line) in self.products.iter_mut().enumerate() {
+                let own = centred[at];
+                line[at..].iter_mut().zip(&centred[at..]).for_each(|(sum, other)| *sum += own * other);
+            }
+        }
+    }
+
+    /// Finds so many components of at least two rows.
+    pub fn finish(self, components: usize) -> Result<Pca, Refusal> {
+        let PcaSums { means, rows, products } = self;
+        let columns = means.len();
         if columns > COLUMNS_MAX {
             return Err(Refusal::Setting { name: "columns", value: columns as f64, wanted: "1000 at the most" });
         }
@@ -71,12 +100,15 @@ impl Pca {
             let wanted = "1 up to the number of columns";
             return Err(Refusal::Setting { name: "components", value: components as f64, wanted });
         }
-        let mut means = vec![0.0; columns];
-        for row in 0..rows.rows() {
-            means.iter_mut().zip(rows.row(row)).for_each(|(mean, value)| *mean += value);
+        if rows < 2 {
+            return Err(Refusal::Setting { name: "rows", value: rows as f64, wanted: "2 or more" });
         }
-        means.iter_mut().for_each(|mean| *mean /= rows.rows() as f64);
-        let mut covariance = covariance(rows, &means);
+        let mut covariance = products;
+        covariance.iter_mut().flatten().for_each(|sum| *sum /= (rows - 1) as f64);
+        for at in 1..columns {
+            let (above, below) = covariance.split_at_mut(at);
+            below[0].iter_mut().zip(above).for_each(|(value, row)| *value = row[at]);
+        }
         let total_variance = (0..columns).map(|at| covariance[at][at]).sum();
         let vectors = diagonalise(&mut covariance);
         let mut order: Vec<usize> = (0..columns).collect();
@@ -93,6 +125,21 @@ impl Pca {
             })
             .collect();
         Ok(Pca { means, components, variances, total_variance })
+    }
+}
+
+impl Pca {
+    /// Fits so many components to at least two rows, laid out in rows.
+    pub fn fit(rows: &Matrix<f64>, components: usize) -> Result<Pca, Refusal> {
+        check_rows("finding components", rows, 2, usize::MAX)?;
+        let mut means = vec![0.0; rows.columns()];
+        for row in 0..rows.rows() {
+            means.iter_mut().zip(rows.row(row)).for_each(|(mean, value)| *mean += value);
+        }
+        means.iter_mut().for_each(|mean| *mean /= rows.rows() as f64);
+        let mut sums = PcaSums::new(means);
+        sums.add(rows);
+        sums.finish(components)
     }
 
     /// How many columns it reads.
@@ -128,26 +175,6 @@ impl Pca {
         }
         coordinates
     }
-}
-
-fn covariance(rows: &Matrix<f64>, means: &[f64]) -> Vec<Vec<f64>> {
-    let columns = means.len();
-    let mut sums = vec![vec![0.0; columns]; columns];
-    let mut centred = vec![0.0; columns];
-    for row in 0..rows.rows() {
-        centred.iter_mut().zip(rows.row(row)).zip(means).for_each(|((centred, value), mean)| *centred = value - mean);
-        for (at, sums) in sums.iter_mut().enumerate() {
-            let value = centred[at];
-            sums[at..].iter_mut().zip(&centred[at..]).for_each(|(sum, other)| *sum += value * other);
-        }
-    }
-    let degrees = (rows.rows() - 1) as f64;
-    sums.iter_mut().flatten().for_each(|sum| *sum /= degrees);
-    for at in 1..columns {
-        let (above, below) = sums.split_at_mut(at);
-        below[0].iter_mut().zip(above).for_each(|(value, row)| *value = row[at]);
-    }
-    sums
 }
 
 /// Makes a symmetric matrix diagonal and returns its eigenvectors as columns.

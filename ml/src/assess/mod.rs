@@ -6,6 +6,7 @@
 //! sample.rs      rows picked by chance for what looks at a few of them
 //! robustness.rs  inputs made wrong
 //! importance.rs  inputs dealt to other rows
+//! attribution.rs what moved single predictions
 //! leakage.rs     inputs that alone predict too well
 //! latency.rs     one row at a time
 //! warnings.rs    what a person should look at
@@ -13,6 +14,7 @@
 //!
 //! Everything follows from the rows and seeds alone, but for [`latency`], which is a clock's.
 
+pub mod attribution;
 pub mod importance;
 pub mod latency;
 pub mod leakage;
@@ -109,6 +111,8 @@ pub struct Assessment {
     pub robustness: Vec<Perturbed>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub permutation: Option<importance::Permutation>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attributions: Option<attribution::Attributions>,
     pub leaks: Vec<leakage::Leak>,
     pub comparisons: Vec<Comparison>,
     pub model_bytes: u64,
@@ -311,6 +315,9 @@ impl<'a> Assessor<'a> {
             }
             if let Some(settings) = &self.validate.importance {
                 found.permutation = Some(importance::measure(self.model, &sample, settings)?);
+            }
+            if let Some(settings) = &self.validate.attributions {
+                found.attributions = attribution::explain(self.model, &sample, settings.rows as usize)?;
             }
             found.leaks = leakage::find(self.model, &sample)?;
         }

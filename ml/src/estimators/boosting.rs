@@ -44,9 +44,9 @@ fn boost_settings(settings: &GradientBoosting, learning: Learning, outputs: usiz
         loss: match (learning, settings.loss.unwrap_or(RegressionLoss::Squared)) {
             (Learning::Classification, _) if outputs == 1 => Loss::Logistic,
             (Learning::Classification, _) => Loss::Softmax { classes: outputs as u32 },
-            (Learning::Regression, RegressionLoss::Squared) => Loss::Squared,
-            (Learning::Regression, RegressionLoss::Absolute) => Loss::Absolute,
-            (Learning::Regression, RegressionLoss::Poisson) => Loss::Poisson,
+            (Learning::Regression | Learning::Clustering, RegressionLoss::Squared) => Loss::Squared,
+            (Learning::Regression | Learning::Clustering, RegressionLoss::Absolute) => Loss::Absolute,
+            (Learning::Regression | Learning::Clustering, RegressionLoss::Poisson) => Loss::Poisson,
         },
         iterations_max: settings.iterations,
         learning_rate: settings.learning_rate,
@@ -76,14 +76,17 @@ pub(super) fn fit(
         (control.progress)(round.iteration, round.iterations_max);
         if control.stop.load(Ordering::Relaxed) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
+    let weights = set.weights();
     let fitted = threads.install(|| match &settings.early_stopping {
-        None => boost::fit(&boost, Data { matrix, labels, weights: None }, None, seed, watch),
+        None => boost::fit(&boost, Data { matrix, labels, weights }, None, seed, watch),
         Some(stopping) => {
             let (learned, kept) = part(matrix.rows(), stopping.validation_share, seed);
             let (train, train_labels) = take(matrix, labels, &learned);
             let (held, held_labels) = take(matrix, labels, &kept);
-            let data = Data { matrix: &train, labels: &train_labels, weights: None };
-            let validation = Data { matrix: &held, labels: &held_labels, weights: None };
+            let of = |rows: &[usize]| weights.map(|weights| rows.iter().map(|&row| weights[row]).collect::<Vec<f64>>());
+            let (train_weights, held_weights) = (of(&learned), of(&kept));
+            let data = Data { matrix: &train, labels: &train_labels, weights: train_weights.as_deref() };
+            let validation = Data { matrix: &held, labels: &held_labels, weights: held_weights.as_deref() };
             boost::fit(&boost, data, Some(validation), seed, watch)
         }
     });

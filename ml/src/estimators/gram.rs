@@ -71,14 +71,14 @@ impl GramBuilder {
         GramBuilder { shifts, weight: 0.0, sums: vec![0.0; width], products: vec![0.0; width * width] }
     }
 
-    /// Adds rows that count the same.
-    pub fn push(&mut self, rows: &Matrix<f64>, target: &[f64]) {
+    /// Adds rows; without weights they count the same.
+    pub fn push(&mut self, rows: &Matrix<f64>, target: &[f64], weights: Option<&[f64]>) {
         let mut set: Vec<(usize, f64)> = Vec::with_capacity(self.shifts.len());
         for (row, &target) in target.iter().enumerate() {
             set.clear();
             let values = rows.row(row).iter().chain(std::iter::once(&target)).zip(&self.shifts).enumerate();
             set.extend(values.map(|(at, (value, shift))| (at, value - shift)).filter(|(_, value)| *value != 0.0));
-            self.add(&set, 1.0);
+            self.add(&set, weights.map_or(1.0, |weights| weights[row]));
         }
     }
 

@@ -17,7 +17,7 @@ const BLOCK_ROWS: usize = 65_536;
 pub(super) fn remember(set: &TrainingSet, settings: &KNearestNeighbors) -> Result<Unit, TrainError> {
     let (matrix, labels, learning) = set.matrix_and_labels();
     let targets = match learning {
-        Learning::Regression => Targets::Numbers(labels.to_vec()),
+        Learning::Regression | Learning::Clustering => Targets::Numbers(labels.to_vec()),
         Learning::Classification => Targets::Classes {
             // Two classes have one output.
             classes: set.outputs().max(2) as u32,
@@ -43,7 +43,8 @@ pub(super) fn bayes(set: &TrainingSet) -> Result<Unit, TrainError> {
             (0..columns).for_each(|column| block.set(row, column, f64::from(matrix.get(first + row, column))));
         }
         let classes: Vec<u32> = labels[first..first + rows].iter().map(|&label| label as u32).collect();
-        sums.add(&block, &classes, None).map_err(|error| refused(error, name))?;
+        let weights = set.weights().map(|weights| &weights[first..first + rows]);
+        sums.add(&block, &classes, weights).map_err(|error| refused(error, name))?;
     }
     sums.finish().map(Unit::Bayes).map_err(|error| refused(error, name))
 }

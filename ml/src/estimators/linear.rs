@@ -110,6 +110,11 @@ impl Linear {
         self.coefficients.chunks(self.columns().max(1))
     }
 
+    /// What becomes of a row's sum.
+    pub fn link(&self) -> Link {
+        self.link
+    }
+
     /// The intercept of each output.
     pub fn intercepts(&self) -> &[f64] {
         &self.intercepts
@@ -194,14 +199,15 @@ fn multinomial(set: &TrainingSet, settings: &LogisticRegression) -> Result<Linea
     })
 }
 
-/// Minimises the sum of the log losses + alpha ‖w‖² / 2.
+/// Minimises the weighted sum of the log losses + alpha ‖w‖² / 2.
 fn newton(set: &TrainingSet, alpha: f64) -> Result<Linear, Failed> {
     let rows = set.sparse_rows();
+    let weight_of = |row: usize| set.weights().map_or(1.0, |weights| weights[row]);
     let loss = |linear: &Linear| {
         let losses = (0..rows.count()).map(|row| {
             let sum = linear.sum_sparse(rows.row(row));
             // ln(1 + e^sum) - y sum, without overflow.
-            sum.max(0.0) + (-sum.abs()).exp().ln_1p() - f64::from(rows.classes[row]) * sum
+            weight_of(row) * (sum.max(0.0) + (-sum.abs()).exp().ln_1p() - f64::from(rows.classes[row]) * sum)
         });
         let squares: f64 = linear.coefficients.iter().map(|w| w * w).sum();
         losses.sum::<f64>() + alpha * squares / 2.0
@@ -218,7 +224,7 @@ fn newton(set: &TrainingSet, alpha: f64) -> Result<Linear, Failed> {
             line.clear();
             line.extend(rows.row(row));
             line.push((set.columns(), sum + (f64::from(rows.classes[row]) - probability) / weight));
-            gram.add(&line, weight);
+            gram.add(&line, weight * weight_of(row));
         }
         let step = Linear { link: Link::Logistic, ..ridge(&gram.finish(), alpha)? };
         let (mut next, mut next_loss) = (step.clone(), loss(&step));

@@ -13,8 +13,10 @@
 mod boosting;
 pub mod control;
 mod gram;
+pub mod groups;
 mod instances;
 mod linear;
+mod margin;
 mod mirror;
 mod training_set;
 mod trees;
@@ -26,18 +28,21 @@ use std::ops::Range;
 
 use gristmill_learn::bayes::Gaussian;
 use gristmill_learn::boost::Boosted;
+use gristmill_learn::cluster::{Dbscan, KMeans};
 use gristmill_learn::neighbors::Neighbors;
 use gristmill_protocol::pipeline::{Algorithm, Learning};
 use serde::{Deserialize, Serialize};
 
 pub use control::Control;
 pub use linear::{Linear, Link};
+pub use margin::Machine;
 pub use training_set::{Memory, TrainingSet, TrainingSetBuilder};
 
 use crate::compiled::Forest;
 use crate::features::FeatureError;
 use crate::matrix::{Layout, Matrix, TooLarge};
 use crate::target::{Target, TargetError, learning_name};
+use crate::weights::WeightError;
 
 /// Trees of a unit: enough that a part is worth sending, few enough that parts can be spread.
 pub const TREES_PER_UNIT: u32 = 10;
@@ -59,6 +64,10 @@ pub enum TrainError {
     Features(#[from] FeatureError),
     #[error(transparent)]
     Target(#[from] TargetError),
+    #[error(transparent)]
+    Weights(#[from] WeightError),
+    #[error("`{algorithm}` can't learn from weighted rows")]
+    Unweighted { algorithm: &'static str },
     #[error("the training rows changed between two readings: {expected} were counted, {found} came")]
     RowsChanged { expected: usize, found: usize },
     #[error("`{algorithm}` found no finite solution")]
@@ -86,9 +95,17 @@ impl TrainError {
             TrainError::Goal { learns: Learning::Classification, .. } => {
                 Some("use `ridge`, `random_forest` or `gradient_boosting`, or set `task: classification`".to_owned())
             }
+            TrainError::Goal { learns: Learning::Clustering, .. } => {
+                Some("`k_means` and `dbscan` find groups: remove `target`".to_owned())
+            }
             TrainError::TooLarge(error) => Some(error.hint().to_owned()),
             TrainError::Features(error) => error.hint(),
             TrainError::Target(error) => error.hint(),
+            TrainError::Weights(error) => error.hint(),
+            TrainError::Unweighted { .. } => Some(
+                "forests, `gradient_boosting`, `naive_bayes` and linear models of two classes or numbers can"
+                    .to_owned(),
+            ),
             TrainError::Diverged { .. } => {
                 Some("scale the features (`scale: standard`) or give a penalty (`alpha`)".to_owned())
             }
@@ -118,6 +135,9 @@ pub fn algorithm_name(algorithm: &Algorithm) -> &'static str {
         Algorithm::GradientBoosting(_) => "gradient_boosting",
         Algorithm::KNearestNeighbors(_) => "k_nearest_neighbors",
         Algorithm::NaiveBayes(_) => "naive_bayes",
+        Algorithm::SupportVectorMachine(_) => "support_vector_machine",
+        Algorithm::KMeans(_) => "k_means",
+        Algorithm::Dbscan(_) => "dbscan",
     }
 }
 
@@ -147,6 +167,10 @@ pub fn check(algorithm: &Algorithm, target: &Target) -> Result<(), TrainError> {
         () if min_samples_leaf == 0 => setting("min_samples_leaf", min_samples_leaf.to_string(), "1 or more"),
         () if min_samples_split < 2 => setting("min_samples_split", min_samples_split.to_string(), "2 or more"),
         () => Ok(()),
+    };
+    let over_zero = |name: &'static str, value: f64| match value.is_finite() && value > 0.0 {
+        true => Ok(()),
+        false => setting(name, value.to_string(), "over 0"),
     };
     let learns = match algorithm {
         Algorithm::LogisticRegression(settings) => {
@@ -192,8 +216,24 @@ pub fn check(algorithm: &Algorithm, target: &Target) -> Result<(), TrainError> {
         }
         Algorithm::KNearestNeighbors(_) => None,
         Algorithm::NaiveBayes(_) => Some(Learning::Classification),
+        Algorithm::SupportVectorMachine(settings) => {
+            over_zero("c", settings.c)?;
+            settings.gamma.map_or(Ok(()), |gamma| over_zero("gamma", gamma))?;
+            Some(Learning::Classification)
+        }
+        Algorithm::KMeans(_) => Some(Learning::Clustering),
+        Algorithm::Dbscan(settings) => {
+            over_zero("eps", settings.eps)?;
+            Some(Learning::Clustering)
+        }
     };
     match learns {
+        None if target.learning() == Learning::Clustering => Err(TrainError::Goal {
+            algorithm: name,
+            learns: Learning::Classification,
+            asked: Learning::Clustering,
+            target: target.column.clone(),
+        }),
         Some(learns) if learns != target.learning() => {
             Err(TrainError::Goal { algorithm: name, learns, asked: target.learning(), target: target.column.clone() })
         }
@@ -208,7 +248,7 @@ pub fn units(algorithm: &Algorithm, target: &Target) -> u32 {
         Algorithm::RandomForest(settings) | Algorithm::ExtraTrees(settings) => {
             outputs * settings.trees.div_ceil(TREES_PER_UNIT)
         }
-        Algorithm::DecisionTree(_) => outputs,
+        Algorithm::DecisionTree(_) | Algorithm::SupportVectorMachine(_) => outputs,
         _ => 1,
     }
 }
@@ -229,6 +269,9 @@ enum Unit {
     },
     Neighbors(Neighbors),
     Bayes(Gaussian),
+    Machine(Machine),
+    Means(KMeans),
+    Dense(Dbscan),
 }
 
 /// What a range of units learned: bytes that travel between workers.
@@ -269,6 +312,9 @@ pub fn train_units(
         Algorithm::GradientBoosting(settings) => boosting::fit(set, settings, seed, control),
         Algorithm::KNearestNeighbors(settings) => instances::remember(set, settings),
         Algorithm::NaiveBayes(_) => instances::bayes(set),
+        Algorithm::SupportVectorMachine(settings) => margin::fit(set, settings, seed, unit, control),
+        Algorithm::KMeans(settings) => groups::k_means(set, settings, seed, control),
+        Algorithm::Dbscan(settings) => groups::dbscan(set, settings, control),
         _ => linear::fit(set, algorithm),
     })?;
     Ok(Part { first: range.start, units })
@@ -284,6 +330,12 @@ pub enum Estimator {
     Boosted(Boosted),
     Neighbors(Neighbors),
     Bayes(Gaussian),
+    /// One: the probability of the positive class. Several: one for each class.
+    Machines(Vec<Machine>),
+    /// The number of the nearest group.
+    Means(KMeans),
+    /// The number of the group, [`groups::NO_GROUP`] for rows that lie alone.
+    Dense(Dbscan),
 }
 
 /// A trained estimator and what its columns matter.
@@ -317,8 +369,12 @@ pub fn join(mut parts: Vec<Part>, algorithm: &Algorithm, target: &Target) -> Res
     let per_output = all.len() / target.outputs();
     let mut forests: Vec<Forest> = Vec::new();
     let mut totals: Vec<f64> = Vec::new();
+    let mut machines: Vec<Machine> = Vec::new();
     for (at, unit) in all.into_iter().enumerate() {
         match unit {
+            Unit::Machine(machine) => machines.push(machine),
+            Unit::Means(model) => return Ok(Trained { estimator: Estimator::Means(model), importances: None }),
+            Unit::Dense(model) => return Ok(Trained { estimator: Estimator::Dense(model), importances: None }),
             Unit::Linear(linear) => return Ok(Trained { estimator: Estimator::Linear(linear), importances: None }),
             Unit::Neighbors(model) => {
                 return Ok(Trained { estimator: Estimator::Neighbors(model), importances: None });
@@ -342,6 +398,9 @@ pub fn join(mut parts: Vec<Part>, algorithm: &Algorithm, target: &Target) -> Res
             }
         }
     }
+    if !machines.is_empty() {
+        return Ok(Trained { estimator: Estimator::Machines(machines), importances: None });
+    }
     let sum: f64 = totals.iter().sum();
     if sum > 0.0 {
         totals.iter_mut().for_each(|total| *total /= sum);
@@ -358,6 +417,9 @@ impl Estimator {
             Estimator::Boosted(model) => model.columns(),
             Estimator::Neighbors(model) => model.columns(),
             Estimator::Bayes(model) => model.columns(),
+            Estimator::Machines(machines) => machines.first().map_or(0, Machine::columns),
+            Estimator::Means(model) => model.columns(),
+            Estimator::Dense(model) => model.columns(),
         }
     }
 
@@ -369,6 +431,8 @@ impl Estimator {
             Estimator::Boosted(model) => model.outputs(),
             Estimator::Neighbors(model) => one_of_two(model.outputs()),
             Estimator::Bayes(model) => one_of_two(model.classes()),
+            Estimator::Machines(machines) => machines.len(),
+            Estimator::Means(_) | Estimator::Dense(_) => 1,
         }
     }
 
@@ -401,22 +465,42 @@ impl Estimator {
             Estimator::Trees(forests) => {
                 let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
                 fill.fill_f32(&mut matrix)?;
-                let mut columns: Vec<Vec<f64>> = forests.iter().map(|forest| forest.predict(&matrix)).collect();
-                if columns.len() == 1 {
-                    return Ok(columns.swap_remove(0));
-                }
-                let mut scores = vec![0.0; rows * columns.len()];
-                for (row, scores) in scores.chunks_mut(columns.len()).enumerate() {
-                    let sum: f64 = columns.iter().map(|column| column[row]).sum();
-                    let even = 1.0 / columns.len() as f64;
-                    for (score, column) in scores.iter_mut().zip(&columns) {
-                        *score = if sum > 0.0 { column[row] / sum } else { even };
-                    }
-                }
-                Ok(scores)
+                Ok(side_by_side(rows, forests.iter().map(|forest| forest.predict(&matrix)).collect()))
+            }
+            Estimator::Machines(machines) => {
+                let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
+                fill.fill_f64(&mut matrix)?;
+                Ok(side_by_side(rows, machines.iter().map(|machine| machine.probabilities(&matrix)).collect()))
+            }
+            Estimator::Means(model) => {
+                let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
+                fill.fill_f64(&mut matrix)?;
+                Ok(model.predict(&matrix).into_iter().map(f64::from).collect())
+            }
+            Estimator::Dense(model) => {
+                let mut matrix = Matrix::zeros(rows, self.columns(), Layout::Rows);
+                fill.fill_f32(&mut matrix)?;
+                Ok(model.predict(&matrix).into_iter().map(|group| group.map_or(groups::NO_GROUP, f64::from)).collect())
             }
         }
     }
+}
+
+/// The scores of each class against the rest, row by row: one of two classes as it is, those of more divided by their
+/// sum.
+fn side_by_side(rows: usize, mut columns: Vec<Vec<f64>>) -> Vec<f64> {
+    if columns.len() == 1 {
+        return columns.swap_remove(0);
+    }
+    let mut scores = vec![0.0; rows * columns.len()];
+    for (row, scores) in scores.chunks_mut(columns.len()).enumerate() {
+        let sum: f64 = columns.iter().map(|column| column[row]).sum();
+        let even = 1.0 / columns.len() as f64;
+        for (score, column) in scores.iter_mut().zip(&columns) {
+            *score = if sum > 0.0 { column[row] / sum } else { even };
+        }
+    }
+    scores
 }
 
 /// How many scores a row has whose estimator tells the probabilities of so many classes: of two one says it.

@@ -13,10 +13,11 @@ use gristmill_protocol::pipeline::{Algorithm, Learning};
 use smartcore::linalg::basic::matrix::DenseMatrix;
 
 use super::gram::{self, Gram, GramBuilder};
-use super::{TrainError, check};
+use super::{TrainError, algorithm_name, check};
 use crate::features::FittedFeatures;
 use crate::matrix::{Layout, Matrix, TooLarge};
 use crate::target::{Goal, Target};
+use crate::weights::{WeightError, Weights};
 
 /// The target values of the rows.
 pub(super) enum Labels {
@@ -69,6 +70,8 @@ enum Design {
     /// For boosting, neighbours and naive Bayes: the labels are numbers, or numbers of classes.
     Matrix(Matrix<f32>, Vec<f64>, Learning),
     Rows(DenseMatrix<f64>, Vec<u8>),
+    /// For margins and groups: the labels are numbers of classes, or zeros.
+    Numbers(Matrix<f64>, Vec<f64>),
     Sparse(SparseRows),
     Products(Gram),
 }
@@ -76,6 +79,8 @@ enum Design {
 /// The training rows, ready to be learned from.
 pub struct TrainingSet {
     design: Design,
+    /// Of the rows, unless they count the same.
+    weights: Option<Vec<f64>>,
     rows: usize,
     columns: usize,
     outputs: usize,
@@ -92,6 +97,11 @@ impl TrainingSet {
         self.columns
     }
 
+    /// The weights of the rows, unless they count the same.
+    pub(super) fn weights(&self) -> Option<&[f64]> {
+        self.weights.as_deref()
+    }
+
     pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
@@ -99,7 +109,7 @@ impl TrainingSet {
     pub(super) fn columns_and_labels(&self) -> (&DenseMatrix<f32>, &Labels) {
         match &self.design {
             Design::Columns(x, labels) => (x, labels),
-            Design::Forest(..) | Design::Matrix(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+            _ => {
                 unreachable!("trees are trained on the set built for them")
             }
         }
@@ -127,16 +137,24 @@ impl TrainingSet {
     pub(super) fn matrix_and_labels(&self) -> (&Matrix<f32>, &[f64], Learning) {
         match &self.design {
             Design::Matrix(matrix, labels, learning) => (matrix, labels, *learning),
-            Design::Forest(..) | Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) | Design::Products(_) => {
+            _ => {
                 unreachable!("they are trained on the set built for them")
             }
+        }
+    }
+
+    /// The rows of margins and groups, laid out in rows.
+    pub(super) fn numbers(&self) -> (&Matrix<f64>, &[f64]) {
+        match &self.design {
+            Design::Numbers(rows, labels) => (rows, labels),
+            _ => unreachable!("margins and groups are fitted on the set built for them"),
         }
     }
 
     pub(super) fn rows_and_classes(&self) -> (&DenseMatrix<f64>, &Vec<u8>) {
         match &self.design {
             Design::Rows(x, classes) => (x, classes),
-            Design::Forest(..) | Design::Matrix(..) | Design::Columns(..) | Design::Sparse(_) | Design::Products(_) => {
+            _ => {
                 unreachable!("multinomial regression is trained on the set built for it")
             }
         }
@@ -145,7 +163,7 @@ impl TrainingSet {
     pub(super) fn sparse_rows(&self) -> &SparseRows {
         match &self.design {
             Design::Sparse(rows) => rows,
-            Design::Forest(..) | Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Products(_) => {
+            _ => {
                 unreachable!("logistic regression is trained on the set built for it")
             }
         }
@@ -154,7 +172,7 @@ impl TrainingSet {
     pub(super) fn products(&self) -> &Gram {
         match &self.design {
             Design::Products(gram) => gram,
-            Design::Forest(..) | Design::Matrix(..) | Design::Columns(..) | Design::Rows(..) | Design::Sparse(_) => {
+            _ => {
                 unreachable!("least squares are trained on the set built for them")
             }
         }
@@ -181,6 +199,12 @@ impl Memory {
             }
             // The rows twice (ours and the model's), or once more as numbers of eight bytes.
             Algorithm::KNearestNeighbors(_) => Memory { set: n * p * 8 + n * 24, thread: n * 8 },
+            // The rows twice, for the parts that the curve is fitted on; what the kernel keeps of its values, or the
+            // margin's shares.
+            Algorithm::SupportVectorMachine(_) => Memory { set: n * p * 16 + n * 24, thread: 256 << 20 },
+            Algorithm::KMeans(_) => Memory { set: n * p * 8 + n * 8, thread: p * 10_000 * 16 },
+            // Once more as numbers of four bytes, and once as the cores.
+            Algorithm::Dbscan(_) => Memory { set: n * p * 16 + n * 24, thread: n * 4 },
             Algorithm::NaiveBayes(_) => Memory { set: n * p * 4 + n * 8, thread: p * 65_536 * 8 },
             // The matrix, its bins, and for each row the scores, the derivatives and the row's number; once more the
             // matrix when rows are kept apart. The threads share it.
@@ -215,6 +239,7 @@ enum Building {
     Matrix(Matrix<f32>, Vec<f64>),
     Forest(Matrix<f32>, Labels),
     Rows(Matrix<f64>, Vec<u8>),
+    Numbers(Matrix<f64>, Vec<f64>),
     Sparse(SparseRows),
     Products(GramBuilder),
 }
@@ -224,6 +249,8 @@ pub struct TrainingSetBuilder<'a> {
     features: &'a FittedFeatures,
     target: &'a Target,
     building: Building,
+    weighting: Weights,
+    weights: Vec<f64>,
     filled: usize,
     expected: usize,
 }
@@ -248,19 +275,22 @@ impl<'a> TrainingSetBuilder<'a> {
                 Matrix::zeros(rows, columns, Layout::Columns),
                 match goal {
                     Goal::Classes { .. } => Labels::Classes(Vec::with_capacity(rows)),
-                    Goal::Value { .. } => Labels::Values(Vec::with_capacity(rows)),
+                    Goal::Value { .. } | Goal::Groups => Labels::Values(Vec::with_capacity(rows)),
                 },
             ),
             (Algorithm::DecisionTree(_), Goal::Classes { .. }) => Building::Columns(
                 Matrix::zeros(rows, columns, Layout::Columns),
                 Labels::Classes(Vec::with_capacity(rows)),
             ),
-            (Algorithm::DecisionTree(_), Goal::Value { .. }) => Building::Columns(
+            (Algorithm::DecisionTree(_), Goal::Value { .. } | Goal::Groups) => Building::Columns(
                 Matrix::zeros(rows, columns, Layout::Columns),
                 Labels::Values(Vec::with_capacity(rows)),
             ),
             (Algorithm::GradientBoosting(_) | Algorithm::KNearestNeighbors(_) | Algorithm::NaiveBayes(_), _) => {
                 Building::Matrix(Matrix::zeros(rows, columns, Layout::Columns), Vec::with_capacity(rows))
+            }
+            (Algorithm::SupportVectorMachine(_) | Algorithm::KMeans(_) | Algorithm::Dbscan(_), _) => {
+                Building::Numbers(Matrix::zeros(rows, columns, Layout::Rows), Vec::with_capacity(rows))
             }
             (Algorithm::LogisticRegression(_), _) if target.outputs() == 1 => Building::Sparse(SparseRows {
                 shifts: gram::shifts(features.outputs()),
@@ -273,9 +303,21 @@ impl<'a> TrainingSetBuilder<'a> {
                 Building::Rows(Matrix::zeros(rows, columns, Layout::Rows), Vec::with_capacity(rows))
             }
             (_, Goal::Value { mean, .. }) => Building::Products(GramBuilder::new(features.outputs(), *mean)),
-            (_, Goal::Classes { .. }) => unreachable!("the check refuses least squares for classes"),
+            (_, Goal::Classes { .. } | Goal::Groups) => unreachable!("the check refuses least squares for these"),
         };
-        Ok(TrainingSetBuilder { features, target, building, filled: 0, expected: rows })
+        let (weighting, weights) = (Weights::default(), Vec::new());
+        Ok(TrainingSetBuilder { features, target, building, weighting, weights, filled: 0, expected: rows })
+    }
+
+    /// Lets rows count differently; an error for algorithms that can't.
+    pub fn with_weights(mut self, weights: Weights, algorithm: &Algorithm) -> Result<Self, TrainError> {
+        let can = !matches!(self.building, Building::Columns(..) | Building::Rows(..))
+            && !matches!(algorithm, Algorithm::KNearestNeighbors(_) | Algorithm::KMeans(_) | Algorithm::Dbscan(_));
+        if !weights.is_even() && !can {
+            return Err(TrainError::Unweighted { algorithm: algorithm_name(algorithm) });
+        }
+        self.weighting = weights;
+        Ok(self)
     }
 
     /// Adds the rows of a batch.
@@ -285,31 +327,40 @@ impl<'a> TrainingSetBuilder<'a> {
             return Err(TrainError::RowsChanged { expected: self.expected, found: after });
         }
         let values = self.target.values(batch)?;
+        let number = self.filled as u64;
+        if !self.weighting.is_even() {
+            self.weighting.push(batch, &values, number, &mut self.weights)?;
+        }
         match &mut self.building {
             Building::Columns(matrix, labels) | Building::Forest(matrix, labels) => {
-                self.features.transform(batch, matrix, self.filled)?;
+                self.features.transform_training(batch, matrix, self.filled, number)?;
                 match labels {
                     Labels::Classes(classes) => classes.extend(values.iter().map(|&value| value as u8)),
                     Labels::Values(all) => all.extend(values),
                 }
             }
             Building::Matrix(matrix, labels) => {
-                self.features.transform(batch, matrix, self.filled)?;
+                self.features.transform_training(batch, matrix, self.filled, number)?;
+                labels.extend(values);
+            }
+            Building::Numbers(matrix, labels) => {
+                self.features.transform_training(batch, matrix, self.filled, number)?;
                 labels.extend(values);
             }
             Building::Rows(matrix, classes) => {
-                self.features.transform(batch, matrix, self.filled)?;
+                self.features.transform_training(batch, matrix, self.filled, number)?;
                 classes.extend(values.iter().map(|&value| value as u8));
             }
             Building::Sparse(sparse) => {
                 let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
-                self.features.transform(batch, &mut rows, 0)?;
+                self.features.transform_training(batch, &mut rows, 0, number)?;
                 sparse.push(&rows, values.iter().map(|&value| value as u8));
             }
             Building::Products(gram) => {
                 let mut rows = Matrix::zeros(batch.num_rows(), self.features.outputs().len(), Layout::Rows);
-                self.features.transform(batch, &mut rows, 0)?;
-                gram.push(&rows, &values);
+                self.features.transform_training(batch, &mut rows, 0, number)?;
+                let weights = (!self.weighting.is_even()).then(|| &self.weights[self.filled..]);
+                gram.push(&rows, &values, weights);
             }
         }
         self.filled = after;
@@ -321,16 +372,22 @@ impl<'a> TrainingSetBuilder<'a> {
         if self.filled != self.expected {
             return Err(TrainError::RowsChanged { expected: self.expected, found: self.filled });
         }
+        let weights = (!self.weighting.is_even()).then_some(self.weights);
+        if weights.as_ref().is_some_and(|weights| weights.iter().all(|weight| *weight == 0.0)) {
+            return Err(WeightError::Nothing.into());
+        }
         let design = match self.building {
             Building::Columns(matrix, labels) => Design::Columns(matrix.into_dense(), labels),
             Building::Forest(matrix, labels) => Design::Forest(matrix, labels, OnceLock::new()),
             Building::Matrix(matrix, labels) => Design::Matrix(matrix, labels, self.target.learning()),
             Building::Sparse(rows) => Design::Sparse(rows),
+            Building::Numbers(matrix, labels) => Design::Numbers(matrix, labels),
             Building::Rows(matrix, classes) => Design::Rows(matrix.into_dense(), classes),
             Building::Products(gram) => Design::Products(gram.finish()),
         };
         Ok(TrainingSet {
             design,
+            weights,
             rows: self.filled,
             columns: self.features.outputs().len(),
             outputs: self.target.outputs(),

@@ -55,7 +55,7 @@ pub(super) fn grow_units(
             }
         };
         let coded = set.coded(name)?;
-        let grown = forest::grow(coded, &labels, None, &forest, trees, class_seed(seed, class), go_on);
+        let grown = forest::grow(coded, &labels, set.weights(), &forest, trees, class_seed(seed, class), go_on);
         let grown = grown.map_err(|error| match error {
             ForestError::Stopped => TrainError::Stopped,
             other => fail(other.to_string()),

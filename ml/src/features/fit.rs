@@ -1,364 +1,370 @@
 //! Fitting features in one pass over the training rows.
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
-use std::hash::Hash;
+use std::collections::HashSet;
 
-use arrow::array::{Array, Float64Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::Schema;
 use gristmill_protocol::limits::FEATURE_LEVELS_TRACKED_MAX;
-use gristmill_protocol::pipeline::ColumnType;
-use gristmill_protocol::pipeline::steps::{Encoding, Impute, Scale};
+use gristmill_protocol::pipeline::steps::Encoding;
+use gristmill_protocol::pipeline::{ColumnType, Features};
 
-use super::{Coding, Feature, FeatureError, FeaturePlan, FittedData, FittedFeatures, Input, Levels, ORDER_PRIOR_ROWS};
-use super::{Output, integer_name};
+use super::calendar::DateSums;
+use super::computed::Expressions;
+use super::levels::{FOLDS, Level, LevelCounts, bucket_of_integer, bucket_of_text, fold_of};
+use super::plan::{ColumnPlan, LevelPlan, NumberPlan, Take};
+use super::signature::changed;
+use super::words::WordSums;
+use super::{Feature, FeatureError, FeaturePlan, FittedData, FittedFeatures, Input, Levels, flag_output, integer_name};
 use crate::columns::{self, Keys, kind_name, kind_of};
+use crate::table::{Column, TableSchema, arrow_type};
 use crate::target::{Moments, Target};
 
 /// Learns means, levels and orders from the training rows. Partitions can be read apart and merged; the
 /// result is the same for the same partitions in the same order.
 #[derive(Clone, Debug)]
 pub struct FeatureFitter {
-    plan: FeaturePlan,
-    inputs: Vec<(String, ColumnType)>,
+    expressions: Expressions,
+    components: Option<usize>,
+    inputs: Vec<Input>,
     seen: Vec<Seen>,
     target: Moments,
+    /// Rows and sums by part of the rows; see [`Encoding::Target`].
+    folds: [Level; FOLDS],
+    first_row: u64,
 }
 
 /// What was seen of one column.
 #[derive(Clone, Debug)]
 enum Seen {
-    /// `values` are kept only for a median, which is exact: eight bytes a row.
+    /// `values` are kept only where the plan needs them: eight bytes a row.
     Numeric {
+        plan: NumberPlan,
         moments: Moments,
         missing: u64,
         values: Vec<f64>,
     },
-    Integer(LevelCounts<i64>),
-    Text(LevelCounts<String>),
+    Integer(LevelPlan, LevelCounts<i64>),
+    Text(LevelPlan, LevelCounts<String>),
+    /// Rows of each bucket.
+    Hashed {
+        counts: Vec<u64>,
+        missing: u64,
+    },
+    Dates(DateSums),
+    Words(WordSums),
 }
 
-#[derive(Clone, Debug)]
-struct LevelCounts<K> {
-    levels: BTreeMap<K, Level>,
-    missing: Level,
-}
-
-/// The rows of a level, and the sum of their target values.
-#[derive(Clone, Copy, Debug, Default)]
-struct Level {
-    rows: u64,
-    target_sum: f64,
-}
-
-impl Level {
-    fn add(&mut self, other: Level) {
-        self.rows += other.rows;
-        self.target_sum += other.target_sum;
+/// The columns of a table that features are made of: those listed, and those that expressions look at.
+pub fn columns_read(features: &Features, schema: &TableSchema) -> Result<Vec<String>, FeatureError> {
+    let texts: Vec<(String, String)> =
+        features.expressions.iter().map(|(name, sql)| (name.clone(), sql.clone())).collect();
+    let expressions = Expressions::compile(&texts, schema)?;
+    let listed = features.listed().filter(|name| expressions.position(name).is_none());
+    let mut columns: Vec<String> = Vec::new();
+    for name in listed.chain(expressions.stored.inputs.iter().map(|input| input.name.as_str())) {
+        if !columns.iter().any(|column| column == name) {
+            columns.push(name.to_owned());
+        }
     }
+    Ok(columns)
 }
 
 impl FeatureFitter {
-    /// Looks for the columns in the schema.
+    /// Looks for the columns in the schema, and compiles the expressions.
     pub fn new(schema: &Schema, plan: FeaturePlan, target: &Target) -> Result<FeatureFitter, FeatureError> {
-        if plan.numeric.is_empty() && plan.categorical.is_empty() {
+        let FeaturePlan { mut columns, components, expressions, unlisted } = plan;
+        if columns.is_empty() && expressions.is_empty() {
             return Err(FeatureError::None);
         }
-        let names =
-            plan.numeric.iter().map(|name| (name, true)).chain(plan.categorical.iter().map(|name| (name, false)));
+        let expressions = Expressions::compile(&expressions, &known_columns(schema))?;
+        if let Some(input) = expressions.stored.inputs.iter().find(|input| input.name == target.column) {
+            return Err(FeatureError::Target { column: input.name.clone() });
+        }
+        for stored in &expressions.stored.list {
+            if let Some(unlisted) = &unlisted
+                && !columns.iter().any(|column| column.name == stored.name)
+            {
+                let take = match stored.kind {
+                    ColumnType::String => Take::Levels(unlisted.levels.clone()),
+                    ColumnType::Boolean | ColumnType::Integer | ColumnType::Float => {
+                        Take::Number(unlisted.number.clone())
+                    }
+                    ColumnType::Date | ColumnType::Timestamp => {
+                        return Err(FeatureError::Type {
+                            column: stored.name.clone(),
+                            found: kind_name(stored.kind).to_owned(),
+                            wanted: "a number or a level",
+                        });
+                    }
+                };
+                columns.push(ColumnPlan { name: stored.name.clone(), take });
+            }
+        }
         let mut known = HashSet::new();
         let mut inputs = Vec::new();
         let mut seen = Vec::new();
-        for (name, numeric) in names {
-            if *name == target.column {
-                return Err(FeatureError::Target { column: name.clone() });
+        for ColumnPlan { name, take } in columns {
+            if name == target.column {
+                return Err(FeatureError::Target { column: name });
             }
-            if !known.insert(name) {
-                return Err(FeatureError::Twice { column: name.clone() });
+            if !known.insert(name.clone()) {
+                return Err(FeatureError::Twice { column: name });
             }
-            let field = schema.field_with_name(name).map_err(|_| FeatureError::Missing {
-                column: name.clone(),
-                nearest: columns::nearest(name, schema.fields().iter().map(|field| field.name().as_str())),
-            })?;
-            let kind = kind_of(field.data_type());
-            let empty = match (kind, numeric) {
-                (Some(ColumnType::String), true) | (None, _) => None,
-                (Some(_), true) => Some(Seen::Numeric { moments: Moments::default(), missing: 0, values: Vec::new() }),
-                (Some(ColumnType::Float | ColumnType::Timestamp), false) => None,
-                (Some(ColumnType::String), false) => Some(Seen::Text(LevelCounts::default())),
-                (Some(_), false) => Some(Seen::Integer(LevelCounts::default())),
+            let data_type = match expressions.position(&name) {
+                Some(at) => arrow_type(expressions.stored.list[at].kind),
+                None => match schema.field_with_name(&name) {
+                    Ok(field) => field.data_type().clone(),
+                    Err(_) => {
+                        let names = schema.fields().iter().map(|field| field.name().as_str());
+                        return Err(FeatureError::Missing { nearest: columns::nearest(&name, names), column: name });
+                    }
+                },
             };
-            let (Some(kind), Some(empty)) = (kind, empty) else {
+            let Some((kind, empty)) = kind_of(&data_type).and_then(|kind| Some((kind, Seen::new(&take, &name, kind)?)))
+            else {
                 return Err(FeatureError::Type {
-                    column: name.clone(),
-                    found: kind.map_or_else(|| field.data_type().to_string(), |kind| kind_name(kind).to_owned()),
-                    wanted: if numeric { "numeric" } else { "categorical" },
+                    column: name,
+                    found: kind_of(&data_type).map_or_else(|| data_type.to_string(), |kind| kind_name(kind).to_owned()),
+                    wanted: match take {
+                        Take::Number(_) => "numeric",
+                        Take::Levels(_) => "categorical",
+                        Take::Dates(_) => "a date",
+                        Take::Words { .. } => "text",
+                    },
                 });
             };
-            inputs.push((name.clone(), kind));
-            seen.push(empty);
+            inputs.push(Input { name, kind, nullable: false });
+            seen.push(empty?);
         }
-        Ok(FeatureFitter { plan, inputs, seen, target: Moments::default() })
+        let folds = [Level::default(); FOLDS];
+        Ok(FeatureFitter { components, expressions, inputs, seen, target: Moments::default(), folds, first_row: 0 })
+    }
+
+    /// The same fitter for rows that come after `first_row` others, which are fitted apart and merged.
+    pub fn starting_at(self, first_row: u64) -> FeatureFitter {
+        FeatureFitter { first_row, ..self }
     }
 
     /// Takes the rows of a batch. `target` are their values by [`Target::values`]; one each.
     pub fn push(&mut self, batch: &RecordBatch, target: &[f64]) -> Result<(), FeatureError> {
         assert_eq!(batch.num_rows(), target.len(), "each row has one target value");
-        target.iter().for_each(|&value| self.target.add(value));
-        for ((name, kind), seen) in self.inputs.iter().zip(&mut self.seen) {
-            let column = columns::column(batch, name)
-                .map_err(|nearest| FeatureError::Missing { column: name.clone(), nearest })?;
-            let read = |source| FeatureError::Read { column: name.clone(), source };
-            let changed = || FeatureError::Changed {
-                column: name.clone(),
-                trained: kind_name(*kind),
-                found: column.data_type().to_string(),
+        let first_row = self.first_row + self.target.count;
+        for (&value, row) in target.iter().zip(first_row..) {
+            self.target.add(value);
+            self.folds[fold_of(row)].add(Level { rows: 1, target_sum: value });
+        }
+        let read = self.expressions.columns(batch)?;
+        for (input, column) in self.expressions.stored.inputs.iter_mut().zip(&read) {
+            input.nullable |= column.null_count() > 0;
+        }
+        let computed = self.expressions.evaluate(read)?;
+        for (input, seen) in self.inputs.iter().zip(&mut self.seen) {
+            let column = match self.expressions.position(&input.name) {
+                Some(at) => &computed[at],
+                None => columns::column(batch, &input.name)
+                    .map_err(|nearest| FeatureError::Missing { column: input.name.clone(), nearest })?,
             };
-            match seen {
-                Seen::Numeric { moments, missing, values } => {
-                    let numbers: Float64Array = columns::numbers(column).map_err(read)?;
-                    *missing += numbers.null_count() as u64;
-                    numbers.iter().flatten().for_each(|number| moments.add(number));
-                    if self.plan.impute == Impute::Median {
-                        values.extend(numbers.iter().flatten());
-                    }
-                }
-                Seen::Integer(counts) => match columns::keys(column).map_err(read)? {
-                    Some(Keys::Integer(keys)) => {
-                        for (key, &target) in keys.iter().zip(target) {
-                            counts.slot(key).add(Level { rows: 1, target_sum: target });
-                        }
-                    }
-                    _ => return Err(changed()),
-                },
-                Seen::Text(counts) => match columns::keys(column).map_err(read)? {
-                    Some(Keys::Text(keys)) => {
-                        for (key, &target) in keys.iter().zip(target) {
-                            let one = Level { rows: 1, target_sum: target };
-                            match key.and_then(|key| counts.levels.get_mut(key)) {
-                                Some(level) => level.add(one),
-                                None => counts.slot(key.map(str::to_owned)).add(one),
-                            }
-                        }
-                    }
-                    _ => return Err(changed()),
-                },
-            }
+            seen.push(input, column, target, first_row)?;
             if seen.level_count() > FEATURE_LEVELS_TRACKED_MAX {
-                return Err(FeatureError::Levels { column: name.clone() });
+                return Err(FeatureError::Levels { column: input.name.clone() });
             }
         }
         Ok(())
     }
 
-    /// Adds what another fitter of the same plan and schema saw in later rows.
+    /// Adds what another fitter of the same plan and schema saw in later rows. With `encoding: target` the other one
+    /// has to be told where its rows start ([`FeatureFitter::starting_at`]).
     pub fn merge(&mut self, later: FeatureFitter) -> Result<(), FeatureError> {
+        assert!(
+            later.first_row == self.first_row + self.target.count || !self.seen.iter().any(Seen::has_folds),
+            "the rows of the later fitter follow those of this one"
+        );
         self.target.merge(&later.target);
-        for (((name, _), seen), later) in self.inputs.iter().zip(&mut self.seen).zip(later.seen) {
-            match (&mut *seen, later) {
-                (
-                    Seen::Numeric { moments, missing, values },
-                    Seen::Numeric { moments: more, missing: missing_too, values: mut rest },
-                ) => {
-                    moments.merge(&more);
-                    *missing += missing_too;
-                    values.append(&mut rest);
-                }
-                (Seen::Integer(counts), Seen::Integer(later)) => counts.merge(later),
-                (Seen::Text(counts), Seen::Text(later)) => counts.merge(later),
-                (_, _) => unreachable!("fitters of the same plan and schema look at the same columns"),
-            }
+        self.folds.iter_mut().zip(later.folds).for_each(|(fold, more)| fold.add(more));
+        for (input, more) in self.expressions.stored.inputs.iter_mut().zip(&later.expressions.stored.inputs) {
+            input.nullable |= more.nullable;
+        }
+        for ((input, seen), later) in self.inputs.iter().zip(&mut self.seen).zip(later.seen) {
+            seen.merge(later);
             if seen.level_count() > FEATURE_LEVELS_TRACKED_MAX {
-                return Err(FeatureError::Levels { column: name.clone() });
+                return Err(FeatureError::Levels { column: input.name.clone() });
             }
         }
         Ok(())
     }
 
-    /// The fitted features.
+    /// The fitted features; where the plan wants components, [`super::ComponentsFitter`] finds them.
     pub fn finish(self) -> Result<FittedFeatures, FeatureError> {
         let rows = self.target.count;
-        let mut data = FittedData { inputs: Vec::new(), features: Vec::new(), outputs: Vec::new(), rows };
-        for ((name, kind), seen) in self.inputs.into_iter().zip(self.seen) {
+        let mut data = FittedData {
+            inputs: Vec::new(),
+            features: Vec::new(),
+            outputs: Vec::new(),
+            rows,
+            expressions: self.expressions.stored.clone(),
+            components: None,
+        };
+        let mut all_codes = Vec::new();
+        for (mut input, seen) in self.inputs.into_iter().zip(self.seen) {
+            if seen.is_empty() {
+                return Err(FeatureError::Empty { column: input.name });
+            }
+            let (name, kind, outputs) = (&input.name, input.kind, &mut data.outputs);
+            let mut fold_codes = None;
             let (nullable, feature) = match seen {
-                Seen::Numeric { moments, missing, values } => {
-                    if moments.count == 0 {
-                        return Err(FeatureError::Empty { column: name });
-                    }
-                    (missing > 0, fit_numeric(&self.plan, &name, moments, missing, values, &mut data.outputs))
+                Seen::Numeric { plan, moments, missing, values } => {
+                    (missing > 0, plan.fit(name, moments, missing, values, outputs))
                 }
-                Seen::Integer(counts) => {
-                    if counts.levels.is_empty() {
-                        return Err(FeatureError::Empty { column: name });
-                    }
-                    let chosen = counts.choose(self.plan.levels_max);
-                    let names = chosen.levels.iter().map(|(key, _)| integer_name(*key, kind)).collect();
-                    let coding =
-                        fit_levels(self.plan.encoding, &name, names, &chosen, self.target.mean, &mut data.outputs);
-                    let levels = Levels::Integer(chosen.levels.into_iter().map(|(key, _)| key).collect());
-                    (chosen.missing, Feature::Categorical { levels, coding })
+                Seen::Integer(plan, counts) => {
+                    let names = |key: &i64| integer_name(*key, kind);
+                    let fitted = counts.fit(&plan, name, names, self.target.mean, &self.folds, outputs);
+                    fold_codes = fitted.folds;
+                    let levels = Levels::Integer(fitted.keys);
+                    (fitted.missing, Feature::Categorical { levels, coding: fitted.coding })
                 }
-                Seen::Text(counts) => {
-                    if counts.levels.is_empty() {
-                        return Err(FeatureError::Empty { column: name });
+                Seen::Text(plan, counts) => {
+                    let fitted = counts.fit(&plan, name, String::clone, self.target.mean, &self.folds, outputs);
+                    fold_codes = fitted.folds;
+                    let levels = Levels::Text(fitted.keys);
+                    (fitted.missing, Feature::Categorical { levels, coding: fitted.coding })
+                }
+                Seen::Hashed { counts, missing } => {
+                    for (bucket, &count) in counts.iter().enumerate() {
+                        outputs.push(flag_output(format!("{name}#{bucket}"), count, rows));
                     }
-                    let chosen = counts.choose(self.plan.levels_max);
-                    let names = chosen.levels.iter().map(|(key, _)| key.clone()).collect();
-                    let coding =
-                        fit_levels(self.plan.encoding, &name, names, &chosen, self.target.mean, &mut data.outputs);
-                    let levels = Levels::Text(chosen.levels.into_iter().map(|(key, _)| key).collect());
-                    (chosen.missing, Feature::Categorical { levels, coding })
+                    (missing > 0, Feature::Hashed { buckets: counts.len() as u32 })
+                }
+                Seen::Dates(sums) => (sums.missing > 0, sums.fit(name, outputs)),
+                Seen::Words(sums) => {
+                    sums.outputs(name, outputs);
+                    let (buckets, binary, filled) = (sums.buckets(), sums.binary, sums.filled);
+                    (sums.missing > 0, Feature::Words { buckets, binary, filled })
                 }
             };
-            data.inputs.push(Input { name, kind, nullable });
+            input.nullable = nullable;
+            data.inputs.push(input);
             data.features.push(feature);
+            all_codes.push(fold_codes);
         }
-        Ok(FittedFeatures::try_from(data).expect("what was just fitted fits together"))
+        let fitted = FittedFeatures::new(data, self.expressions, all_codes);
+        let mut fitted = fitted.expect("what was just fitted fits together");
+        fitted.components_wanted = self.components;
+        Ok(fitted)
     }
+}
+
+/// The columns of a schema that are of our six kinds.
+fn known_columns(schema: &Schema) -> TableSchema {
+    let column = |field: &arrow::datatypes::FieldRef| {
+        Some(Column { name: field.name().clone(), kind: kind_of(field.data_type())?, nullable: true })
+    };
+    TableSchema { columns: schema.fields().iter().filter_map(column).collect() }
 }
 
 impl Seen {
+    /// Nothing seen yet; none when columns of this kind can't be taken so.
+    fn new(take: &Take, name: &str, kind: ColumnType) -> Option<Result<Seen, FeatureError>> {
+        Some(Ok(match (take, kind) {
+            (Take::Number(_), ColumnType::String) => return None,
+            (Take::Number(plan), _) => {
+                Seen::Numeric { plan: plan.clone(), moments: Moments::default(), missing: 0, values: Vec::new() }
+            }
+            (Take::Levels(_), ColumnType::Float | ColumnType::Timestamp) => return None,
+            (Take::Levels(plan), _) if plan.encoding == Encoding::Hashed => {
+                Seen::Hashed { counts: vec![0; plan.buckets as usize], missing: 0 }
+            }
+            (Take::Levels(plan), ColumnType::String) => Seen::Text(plan.clone(), LevelCounts::new(plan)),
+            (Take::Levels(plan), _) => Seen::Integer(plan.clone(), LevelCounts::new(plan)),
+            (Take::Dates(plan), ColumnType::Date | ColumnType::Timestamp) => {
+                return Some(DateSums::new(plan, name, kind).map(Seen::Dates));
+            }
+            (Take::Words { buckets, binary }, ColumnType::String) => Seen::Words(WordSums::new(*buckets, *binary)),
+            (Take::Dates(_) | Take::Words { .. }, _) => return None,
+        }))
+    }
+
+    fn push(&mut self, input: &Input, column: &ArrayRef, target: &[f64], first_row: u64) -> Result<(), FeatureError> {
+        let read = |source| FeatureError::Read { column: input.name.clone(), source };
+        match self {
+            Seen::Numeric { plan, moments, missing, values } => {
+                let numbers = columns::numbers(column).map_err(read)?;
+                *missing += numbers.null_count() as u64;
+                numbers.iter().flatten().for_each(|number| moments.add(number));
+                if plan.needs_values() {
+                    values.extend(numbers.iter().flatten());
+                }
+            }
+            Seen::Dates(sums) => sums.push(columns::numbers(column).map_err(read)?.iter()),
+            Seen::Integer(..) | Seen::Text(..) | Seen::Hashed { .. } | Seen::Words(_) => {
+                let keys = columns::keys(column).map_err(read)?;
+                match (self, keys) {
+                    (Seen::Integer(_, counts), Some(Keys::Integer(keys))) => counts.push(&keys, target, first_row),
+                    (Seen::Text(_, counts), Some(Keys::Text(keys))) => counts.push(&keys, target, first_row),
+                    (Seen::Hashed { counts, missing }, Some(Keys::Integer(keys))) => {
+                        *missing += keys.null_count() as u64;
+                        let buckets = counts.len() as u32;
+                        keys.iter().flatten().for_each(|key| counts[bucket_of_integer(key, buckets)] += 1);
+                    }
+                    (Seen::Hashed { counts, missing }, Some(Keys::Text(keys))) => {
+                        *missing += keys.null_count() as u64;
+                        let buckets = counts.len() as u32;
+                        keys.iter().flatten().for_each(|key| counts[bucket_of_text(key, buckets)] += 1);
+                    }
+                    (Seen::Words(sums), Some(Keys::Text(texts))) => sums.push(texts.iter()),
+                    (_, _) => return Err(changed(input, column.data_type())),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, later: Seen) {
+        match (self, later) {
+            (
+                Seen::Numeric { moments, missing, values, .. },
+                Seen::Numeric { moments: more, missing: missing_too, values: mut rest, .. },
+            ) => {
+                moments.merge(&more);
+                *missing += missing_too;
+                values.append(&mut rest);
+            }
+            (Seen::Integer(_, counts), Seen::Integer(_, later)) => counts.merge(later),
+            (Seen::Text(_, counts), Seen::Text(_, later)) => counts.merge(later),
+            (Seen::Hashed { counts, missing }, Seen::Hashed { counts: more, missing: missing_too }) => {
+                counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+                *missing += missing_too;
+            }
+            (Seen::Dates(sums), Seen::Dates(later)) => sums.merge(&later),
+            (Seen::Words(sums), Seen::Words(later)) => sums.merge(&later),
+            (_, _) => unreachable!("fitters of the same plan and schema look at the same columns"),
+        }
+    }
+
     fn level_count(&self) -> usize {
         match self {
-            Seen::Numeric { .. } => 0,
-            Seen::Integer(counts) => counts.levels.len(),
-            Seen::Text(counts) => counts.levels.len(),
-        }
-    }
-}
-
-/// The levels that are kept, sorted, and what the others have in common.
-struct Chosen<K> {
-    levels: Vec<(K, Level)>,
-    unknown: Level,
-    missing: bool,
-}
-
-impl<K: Ord + Clone + Hash> LevelCounts<K> {
-    fn slot(&mut self, key: Option<K>) -> &mut Level {
-        match key {
-            Some(key) => self.levels.entry(key).or_default(),
-            None => &mut self.missing,
+            Seen::Integer(_, counts) => counts.count(),
+            Seen::Text(_, counts) => counts.count(),
+            Seen::Numeric { .. } | Seen::Hashed { .. } | Seen::Dates(_) | Seen::Words(_) => 0,
         }
     }
 
-    fn merge(&mut self, later: LevelCounts<K>) {
-        self.missing.add(later.missing);
-        for (key, level) in later.levels {
-            self.slot(Some(key)).add(level);
+    fn has_folds(&self) -> bool {
+        match self {
+            Seen::Integer(_, counts) => counts.has_folds(),
+            Seen::Text(_, counts) => counts.has_folds(),
+            Seen::Numeric { .. } | Seen::Hashed { .. } | Seen::Dates(_) | Seen::Words(_) => false,
         }
     }
 
-    /// Keeps the most frequent levels; of equally frequent ones those that sort first.
-    fn choose(self, levels_max: usize) -> Chosen<K> {
-        let missing = self.missing.rows > 0;
-        let mut unknown = self.missing;
-        let mut levels: Vec<(K, Level)> = self.levels.into_iter().collect();
-        if levels.len() > levels_max {
-            levels.sort_by(|(a, left), (b, right)| (Reverse(left.rows), a).cmp(&(Reverse(right.rows), b)));
-            levels.drain(levels_max..).for_each(|(_, level)| unknown.add(level));
-            levels.sort_by(|(a, _), (b, _)| a.cmp(b));
-        }
-        Chosen { levels, unknown, missing }
-    }
-}
-
-impl<K> Default for LevelCounts<K> {
-    fn default() -> LevelCounts<K> {
-        LevelCounts { levels: BTreeMap::new(), missing: Level::default() }
-    }
-}
-
-fn fit_numeric(
-    plan: &FeaturePlan,
-    name: &str,
-    moments: Moments,
-    missing: u64,
-    mut values: Vec<f64>,
-    outputs: &mut Vec<Output>,
-) -> Feature {
-    let impute = match plan.impute {
-        Impute::Mean => moments.mean,
-        Impute::Median => median(&mut values),
-        Impute::Constant(value) => value,
-    };
-    let mut filled = moments;
-    filled.merge(&Moments::repeated(impute, missing));
-    let (center, scale) = match plan.scale {
-        Scale::None => (0.0, 1.0),
-        // A constant column stays as it is but for its mean, as in scikit-learn.
-        Scale::Standard => (filled.mean, if filled.std() > 0.0 { filled.std() } else { 1.0 }),
-    };
-    outputs.push(Output {
-        name: name.to_owned(),
-        mean: (filled.mean - center) / scale,
-        std: filled.std() / scale,
-        flag: false,
-    });
-    let indicator = plan.missing_indicator && missing > 0;
-    if indicator {
-        outputs.push(flag_output(format!("{name}=<missing>"), missing, filled.count));
-    }
-    Feature::Numeric { impute, center, scale, indicator }
-}
-
-/// The middle value, or the mean of the two in the middle.
-fn median(values: &mut [f64]) -> f64 {
-    let middle = values.len() / 2;
-    let odd = values.len() % 2 == 1;
-    let (below, upper, _) = values.select_nth_unstable_by(middle, f64::total_cmp);
-    let upper = *upper;
-    if odd {
-        return upper;
-    }
-    let lower = below.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    lower + (upper - lower) / 2.0
-}
-
-fn fit_levels<K>(
-    encoding: Encoding,
-    name: &str,
-    level_names: Vec<String>,
-    chosen: &Chosen<K>,
-    target_mean: f64,
-    outputs: &mut Vec<Output>,
-) -> Coding {
-    let rows = chosen.levels.iter().map(|(_, level)| level.rows).sum::<u64>() + chosen.unknown.rows;
-    match encoding {
-        Encoding::OneHot => {
-            for (level_name, (_, level)) in level_names.iter().zip(&chosen.levels) {
-                outputs.push(flag_output(format!("{name}={level_name}"), level.rows, rows));
-            }
-            let unknown = chosen.unknown.rows > 0;
-            if unknown {
-                outputs.push(flag_output(format!("{name}=<unknown>"), chosen.unknown.rows, rows));
-            }
-            Coding::OneHot { unknown }
-        }
-        Encoding::Ordered => {
-            let mixed = |level: &Level| {
-                (level.target_sum + ORDER_PRIOR_ROWS * target_mean) / (level.rows as f64 + ORDER_PRIOR_ROWS)
-            };
-            let mut order: Vec<usize> = (0..chosen.levels.len()).collect();
-            // A stable sort: equal means stay in the order of their names.
-            order.sort_by(|&a, &b| mixed(&chosen.levels[a].1).total_cmp(&mixed(&chosen.levels[b].1)));
-            let mut codes = vec![0.0; order.len()];
-            for (rank, &at) in order.iter().enumerate() {
-                codes[at] = rank as f64;
-            }
-            let below = order.iter().filter(|&&at| mixed(&chosen.levels[at].1) < target_mean).count();
-            let unknown = below as f64 - 0.5;
-            let mut moments = Moments::repeated(unknown, chosen.unknown.rows);
-            for (code, (_, level)) in codes.iter().zip(&chosen.levels) {
-                moments.merge(&Moments::repeated(*code, level.rows));
-            }
-            outputs.push(Output { name: name.to_owned(), mean: moments.mean, std: moments.std(), flag: false });
-            Coding::Ordered { codes, unknown }
+    /// Whether all values were missing.
+    fn is_empty(&self) -> bool {
+        match self {
+            Seen::Numeric { moments, .. } => moments.count == 0,
+            Seen::Integer(_, counts) => counts.count() == 0,
+            Seen::Text(_, counts) => counts.count() == 0,
+            Seen::Hashed { counts, .. } => counts.iter().all(|count| *count == 0),
+            Seen::Dates(sums) => sums.missing == sums.rows,
+            Seen::Words(sums) => sums.missing == sums.rows,
         }
     }
-}
-
-fn flag_output(name: String, ones: u64, rows: u64) -> Output {
-    let share = ones as f64 / rows.max(1) as f64;
-    Output { name, mean: share, std: (share * (1.0 - share)).sqrt(), flag: true }
 }

@@ -4,7 +4,8 @@
 //! orders) and turns any batch with the same columns into a matrix. Online and batch scoring run the same
 //! [`FittedFeatures::transform`] on the same fitted state, so training and serving can't drift apart.
 //!
-//! **Missing values.** A missing number becomes the fitted mean, median or constant. A missing level
+//! **Missing values.** A missing number becomes the fitted mean, median or constant; gradient boosting takes it as
+//! missing, unless told otherwise, where training met some missing. A missing level
 //! counts as unknown, like a level that training didn't see or one beyond `levels_max`: training doesn't
 //! tell "no carrier" from "a carrier I never met", and so neither does the model.
 //!
@@ -17,125 +18,64 @@
 //! Levels with few rows are drawn to the overall mean by [`ORDER_PRIOR_ROWS`] (Micci-Barreca 2001), which
 //! keeps chance out of the order; unknown levels stand where the overall mean does.
 //!
-//! **Why trees default to ordered.** Measured with smartcore's forest: 100 trees of depth 12 on 261,861 flights, 3 numeric and 4
+//! **Target** makes one column of the level's mean of the target, with the same prior (`smoothing`). A training row
+//! gets the means over rows of other parts, of which there are five by a hash of the row's number: its own target
+//! must not tell it the answer. Rows that are scored get the means over all training rows.
+//!
+//! **Ordinal** and **hashed** look at the level alone: its place in the sorted list (-1 for the unknown), or which of
+//! some columns a hash puts it in (no column for a missing one).
+//!
+//! **Dates** become parts (`calendar.rs`), **texts** bags of words (`words.rs`), **expressions** columns that are taken
+//! like those of the table (`computed.rs`). What a model asks of rows stands in `signature.rs`.
+//!
+//! **Why trees default to ordered.** Measured with smartcore's forest: 100 trees of depth 12 on 261,861 flights, 3
+//! numeric and 4
 //! categorical inputs (`examples/train_flights.rs`): 7 columns instead of 138, about an eighth of
 //! the processor time (8 seconds), 117 instead of 1,066 MB at the peak with two threads, and an area under the
 //! ROC curve of 0.911 instead of 0.893 on the rows kept apart (scikit-learn, one-hot: 0.894).
 
+mod calendar;
+mod components;
+mod computed;
+mod error;
 mod fit;
+mod levels;
+mod number;
+mod plan;
+mod signature;
 mod transform;
+mod words;
 
+#[cfg(test)]
+mod column_tests;
 #[cfg(test)]
 mod tests;
 
 use std::collections::HashMap;
 
-use arrow::error::ArrowError;
-use gristmill_protocol::limits::FEATURE_LEVELS_TRACKED_MAX;
-use gristmill_protocol::pipeline::steps::{Encoding, Impute, Scale};
-use gristmill_protocol::pipeline::{ColumnType, Features};
+use gristmill_protocol::pipeline::ColumnType;
 use serde::{Deserialize, Serialize};
 
-pub use fit::FeatureFitter;
+pub use components::ComponentsFitter;
+pub use computed::StoredExpression;
+pub use error::FeatureError;
+pub use fit::{FeatureFitter, columns_read};
+pub use plan::FeaturePlan;
 
-use crate::columns::kind_name;
-use crate::target::{Target, date_text};
+use calendar::DateOutput;
+use components::Components;
+use computed::{Expressions, StoredExpressions};
+use levels::FoldCodes;
+use number::{Binned, Number};
+
+use crate::target::date_text;
 
 /// Rows' worth of the overall mean that each level's mean is mixed with before levels are ordered. Twenty
 /// is where a level's own mean begins to say more than chance for targets of a few per cent and more.
 pub const ORDER_PRIOR_ROWS: f64 = 20.0;
 
-/// Why features can't be fitted or computed.
-#[derive(Debug, thiserror::Error)]
-pub enum FeatureError {
-    #[error("there are no feature columns")]
-    None,
-    #[error("there is no column `{column}` to learn from")]
-    Missing { column: String, nearest: Option<String> },
-    #[error("column `{column}` is named twice among the features")]
-    Twice { column: String },
-    #[error("the target `{column}` is also among the features")]
-    Target { column: String },
-    #[error("column `{column}` is of type {found}, which can't be taken as {wanted}")]
-    Type { column: String, found: String, wanted: &'static str },
-    #[error("column `{column}` has no values in the training rows")]
-    Empty { column: String },
-    #[error("column `{column}` has more than {FEATURE_LEVELS_TRACKED_MAX} levels")]
-    Levels { column: String },
-    #[error(
-        "`encoding: ordered` needs a number or two classes to order by, and the target `{target}` has {classes} classes"
-    )]
-    Order { target: String, classes: usize },
-    #[error("column `{column}` was of type {trained} in training and is now of type {found}")]
-    Changed { column: String, trained: &'static str, found: String },
-    #[error("failed to read column `{column}`")]
-    Read {
-        column: String,
-        #[source]
-        source: ArrowError,
-    },
-}
-
-impl FeatureError {
-    /// What to do about it.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            FeatureError::None => Some("name columns under `features: { numeric: […], categorical: […] }`".to_owned()),
-            FeatureError::Missing { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`?")),
-            FeatureError::Missing { .. } | FeatureError::Read { .. } => None,
-            FeatureError::Twice { .. } => Some("a column is either numeric or categorical".to_owned()),
-            FeatureError::Target { .. } => Some("a model can't be given what it is to predict: remove it".to_owned()),
-            FeatureError::Type { wanted: "numeric", .. } => {
-                Some("name it under `categorical`, or `cast` it in a transform".to_owned())
-            }
-            FeatureError::Type { .. } => Some("name it under `numeric`, or `cast` it in a transform".to_owned()),
-            FeatureError::Empty { .. } => Some("leave it out, or look at where it comes from".to_owned()),
-            FeatureError::Levels { .. } => {
-                Some("it looks like an identifier: leave it out, or group its values in a transform".to_owned())
-            }
-            FeatureError::Order { .. } => Some("use `encoding: one_hot`".to_owned()),
-            FeatureError::Changed { trained, .. } => Some(format!("`cast` it to {trained} in a transform")),
-        }
-    }
-}
-
-/// What is to be fitted: the pipeline's features with the algorithm's defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FeaturePlan {
-    pub numeric: Vec<String>,
-    pub categorical: Vec<String>,
-    pub impute: Impute,
-    pub scale: Scale,
-    pub encoding: Encoding,
-    pub missing_indicator: bool,
-    pub levels_max: usize,
-}
-
-impl FeaturePlan {
-    /// Fills in what the pipeline leaves open. Trees don't care for scale, and do better and faster with
-    /// ordered levels; linear models need both scaling and one-hot. Levels have no one order for more than
-    /// two classes.
-    pub fn new(features: &Features, trees: bool, target: &Target) -> Result<FeaturePlan, FeatureError> {
-        let many_classes = target.outputs() > 1;
-        let encoding = match features.encoding {
-            Some(Encoding::Ordered) if many_classes => {
-                return Err(FeatureError::Order { target: target.column.clone(), classes: target.outputs() });
-            }
-            Some(encoding) => encoding,
-            None if trees && !many_classes => Encoding::Ordered,
-            None => Encoding::OneHot,
-        };
-        Ok(FeaturePlan {
-            numeric: features.numeric.clone(),
-            categorical: features.categorical.clone(),
-            impute: features.impute,
-            scale: features.scale.unwrap_or(if trees { Scale::None } else { Scale::Standard }),
-            encoding,
-            missing_indicator: features.missing_indicator,
-            levels_max: features.levels_max as usize,
-        })
-    }
-}
+/// Columns that a level or a word is spread over at the most, as the pipeline file allows.
+const BUCKETS_MAX: u32 = 10_000;
 
 /// A column that the model reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,7 +128,7 @@ fn integer_name(level: i64, kind: ColumnType) -> String {
 pub(crate) enum Coding {
     /// A column for each level and, when training met any, one for the unknown.
     OneHot { unknown: bool },
-    /// One column: the code of each level, and that of all others.
+    /// One column: the code of each level (its rank, place or mean), and that of all others.
     Ordered { codes: Vec<f64>, unknown: f64 },
 }
 
@@ -207,6 +147,24 @@ pub(crate) enum Feature {
         levels: Levels,
         coding: Coding,
     },
+    /// Numbers that are more than filled in and scaled.
+    Number(Number),
+    Binned(Binned),
+    /// Levels spread over columns of zeros and ones.
+    Hashed {
+        buckets: u32,
+    },
+    /// Parts of a day or a point in time, then whether it was missing.
+    Dates {
+        columns: Vec<DateOutput>,
+        indicator: bool,
+    },
+    /// `filled` columns of a row are other than zero at the most, as far as training saw.
+    Words {
+        buckets: u32,
+        binary: bool,
+        filled: u32,
+    },
 }
 
 impl Feature {
@@ -217,6 +175,37 @@ impl Feature {
                 levels.count() + usize::from(*unknown)
             }
             Feature::Categorical { coding: Coding::Ordered { .. }, .. } => 1,
+            Feature::Number(number) => 1 + usize::from(number.indicator),
+            Feature::Binned(binned) => binned.width() + usize::from(binned.indicator),
+            Feature::Hashed { buckets } | Feature::Words { buckets, .. } => *buckets as usize,
+            Feature::Dates { columns, indicator } => columns.len() + usize::from(*indicator),
+        }
+    }
+
+    /// Whether it fits values of this kind and contradicts itself nowhere.
+    fn is_sound(&self, kind: ColumnType) -> bool {
+        match self {
+            Feature::Numeric { impute, center, scale, .. } => {
+                impute.is_finite() && center.is_finite() && scale.is_finite() && *scale > 0.0
+            }
+            Feature::Categorical { levels, coding } => {
+                let text = matches!(levels, Levels::Text(_)) == (kind == ColumnType::String);
+                match coding {
+                    Coding::OneHot { .. } => text,
+                    Coding::Ordered { codes, unknown } => {
+                        text && codes.len() == levels.count()
+                            && unknown.is_finite()
+                            && codes.iter().all(|code| code.is_finite())
+                    }
+                }
+            }
+            Feature::Number(number) => number.is_sound() && kind != ColumnType::String,
+            Feature::Binned(binned) => binned.is_sound() && kind != ColumnType::String,
+            Feature::Hashed { buckets } => (1..=BUCKETS_MAX).contains(buckets),
+            Feature::Dates { columns, .. } => {
+                matches!(kind, ColumnType::Date | ColumnType::Timestamp) && columns.iter().all(DateOutput::is_sound)
+            }
+            Feature::Words { buckets, .. } => (1..=BUCKETS_MAX).contains(buckets) && kind == ColumnType::String,
         }
     }
 }
@@ -228,6 +217,17 @@ pub struct FittedFeatures {
     data: FittedData,
     /// For each input with levels, where each level stands in their list.
     lookups: Vec<Lookup>,
+    expressions: Expressions,
+    /// Of each input, the expression that makes it.
+    made_by: Vec<Option<usize>>,
+    /// The columns of tables that are read.
+    signature: Vec<Input>,
+    /// Of each input, the codes of training rows where they differ. They aren't stored.
+    fold_codes: Vec<Option<FoldCodes>>,
+    /// The columns of the matrix, when they aren't those of the features.
+    components: Option<Vec<Output>>,
+    /// How many components are yet to be found. It isn't stored.
+    components_wanted: Option<usize>,
 }
 
 /// The part of [`FittedFeatures`] that is stored.
@@ -238,6 +238,10 @@ pub(crate) struct FittedData {
     pub outputs: Vec<Output>,
     /// Rows that training saw.
     pub rows: u64,
+    #[serde(default, skip_serializing_if = "StoredExpressions::is_empty")]
+    pub expressions: StoredExpressions,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub components: Option<Components>,
 }
 
 #[derive(Clone, Debug)]
@@ -264,6 +268,32 @@ impl TryFrom<FittedData> for FittedFeatures {
 
     /// Refuses what [`FittedFeatures::transform`] couldn't run on.
     fn try_from(data: FittedData) -> Result<FittedFeatures, String> {
+        let expressions = Expressions::from_stored(data.expressions.clone())?;
+        let fold_codes = vec![None; data.features.len()];
+        FittedFeatures::new(data, expressions, fold_codes)
+    }
+}
+
+impl Lookup {
+    fn of(feature: &Feature) -> Lookup {
+        match feature {
+            Feature::Categorical { levels: Levels::Integer(levels), .. } => {
+                Lookup::Integer(levels.iter().zip(0..).map(|(&level, at)| (level, at)).collect())
+            }
+            Feature::Categorical { levels: Levels::Text(levels), .. } => {
+                Lookup::Text(levels.iter().zip(0..).map(|(level, at)| (level.clone(), at)).collect())
+            }
+            _ => Lookup::None,
+        }
+    }
+}
+
+impl FittedFeatures {
+    fn new(
+        data: FittedData,
+        expressions: Expressions,
+        fold_codes: Vec<Option<FoldCodes>>,
+    ) -> Result<FittedFeatures, String> {
         if data.inputs.len() != data.features.len() {
             return Err(format!("{} inputs have {} features", data.inputs.len(), data.features.len()));
         }
@@ -271,69 +301,83 @@ impl TryFrom<FittedData> for FittedFeatures {
         if width != data.outputs.len() {
             return Err(format!("features of {width} columns name {}", data.outputs.len()));
         }
-        for (input, feature) in data.inputs.iter().zip(&data.features) {
-            let fits = match feature {
-                Feature::Numeric { impute, center, scale, .. } => {
-                    impute.is_finite() && center.is_finite() && scale.is_finite() && *scale > 0.0
-                }
-                Feature::Categorical { levels, coding } => {
-                    let text = matches!(levels, Levels::Text(_)) == (input.kind == ColumnType::String);
-                    match coding {
-                        Coding::OneHot { .. } => text,
-                        Coding::Ordered { codes, unknown } => {
-                            text && codes.len() == levels.count()
-                                && unknown.is_finite()
-                                && codes.iter().all(|code| code.is_finite())
-                        }
-                    }
-                }
-            };
-            if !fits {
+        let made_by: Vec<Option<usize>> = data.inputs.iter().map(|input| expressions.position(&input.name)).collect();
+        for ((input, feature), made_by) in data.inputs.iter().zip(&data.features).zip(&made_by) {
+            let made = made_by.is_none_or(|at| data.expressions.list[at].kind == input.kind);
+            if !made || !feature.is_sound(input.kind) {
                 return Err(format!("the fitted state of `{}` contradicts itself", input.name));
             }
         }
         let lookups = data.features.iter().map(Lookup::of).collect();
-        Ok(FittedFeatures { data, lookups })
-    }
-}
-
-impl Lookup {
-    fn of(feature: &Feature) -> Lookup {
-        match feature {
-            Feature::Numeric { .. } => Lookup::None,
-            Feature::Categorical { levels: Levels::Integer(levels), .. } => {
-                Lookup::Integer(levels.iter().zip(0..).map(|(&level, at)| (level, at)).collect())
-            }
-            Feature::Categorical { levels: Levels::Text(levels), .. } => {
-                Lookup::Text(levels.iter().zip(0..).map(|(level, at)| (level.clone(), at)).collect())
+        let mut signature: Vec<Input> = Vec::new();
+        let listed = data.inputs.iter().zip(&made_by).filter(|(_, made_by)| made_by.is_none()).map(|(input, _)| input);
+        for input in listed.chain(&data.expressions.inputs) {
+            match signature.iter_mut().find(|known| known.name == input.name) {
+                Some(known) if known.kind != input.kind => {
+                    return Err(format!("`{}` is of two types", input.name));
+                }
+                Some(known) => known.nullable |= input.nullable,
+                None => signature.push(input.clone()),
             }
         }
+        if data.components.as_ref().is_some_and(|components| !components.fits(data.outputs.len())) {
+            return Err("its components are of other columns than its features".to_owned());
+        }
+        let components = data.components.as_ref().map(|components| components.outputs(&data.outputs));
+        let components_wanted = None;
+        Ok(FittedFeatures { data, lookups, expressions, made_by, signature, fold_codes, components, components_wanted })
     }
-}
 
-impl FittedFeatures {
-    /// The columns that the model reads, in the pipeline's order: numeric, then categorical.
+    /// The columns of tables that the model reads, in the pipeline's order: numeric, categorical, dates, text, then
+    /// those that only expressions look at.
     pub fn signature(&self) -> &[Input] {
+        &self.signature
+    }
+
+    /// The columns that features are made of: those of tables, and those that expressions make.
+    pub fn inputs(&self) -> &[Input] {
         &self.data.inputs
+    }
+
+    /// The expressions, in the pipeline's order.
+    pub fn expressions(&self) -> &[StoredExpression] {
+        &self.data.expressions.list
+    }
+
+    /// Whether programs can read these features that know numbers and levels alone.
+    pub(crate) fn are_plain(&self) -> bool {
+        let plain = |feature: &Feature| matches!(feature, Feature::Numeric { .. } | Feature::Categorical { .. });
+        self.data.expressions.is_empty() && self.data.components.is_none() && self.data.features.iter().all(plain)
     }
 
     /// The columns of the matrix.
     pub fn outputs(&self) -> &[Output] {
-        &self.data.outputs
+        self.components.as_deref().unwrap_or(&self.data.outputs)
     }
 
-    /// The names of the matrix's columns: `dep_delay`, `dep_delay=<missing>`, `carrier=AA`, `carrier=<unknown>`.
+    fn with_components(mut self, components: Components) -> FittedFeatures {
+        self.components = Some(components.outputs(&self.data.outputs));
+        self.data.components = Some(components);
+        self.components_wanted = None;
+        self
+    }
+
+    /// The names of the matrix's columns: `dep_delay`, `dep_delay=<missing>`, `carrier=AA`, `carrier=<unknown>`,
+    /// `taxi=3..7` (bins), `at.month.sin`, `note#17`.
     pub fn names(&self) -> Vec<String> {
-        self.data.outputs.iter().map(|output| output.name.clone()).collect()
+        self.outputs().iter().map(|output| output.name.clone()).collect()
     }
 
     /// How many columns of the matrix aren't zero in a row, at the most: of one-hot columns one an input.
     pub fn filled(&self) -> usize {
         let filled = |feature: &Feature| match feature {
-            Feature::Numeric { .. } => feature.width(),
-            Feature::Categorical { .. } => 1,
+            Feature::Numeric { .. } | Feature::Number(_) | Feature::Dates { .. } => feature.width(),
+            Feature::Categorical { .. } | Feature::Hashed { .. } => 1,
+            Feature::Binned(binned) => 1 + usize::from(binned.indicator),
+            Feature::Words { filled, .. } => *filled as usize,
         };
-        self.data.features.iter().map(filled).sum()
+        let components = self.data.components.as_ref().map_or(0, |components| components.pca.components().len());
+        self.data.features.iter().map(filled).sum::<usize>() + components
     }
 
     /// Rows that training saw.
@@ -341,18 +385,34 @@ impl FittedFeatures {
         self.data.rows
     }
 
-    /// The index of the input that each column of the matrix comes from.
-    pub fn input_of_output(&self) -> Vec<usize> {
+    /// What each column of the matrix comes from: indexes in [`FittedFeatures::inputs`] and the share of each, of which
+    /// components alone have several.
+    pub fn inputs_of_outputs(&self) -> Vec<Vec<(usize, f64)>> {
         let widths = self.data.features.iter().map(Feature::width);
-        widths.enumerate().flat_map(|(input, width)| std::iter::repeat_n(input, width)).collect()
+        let of: Vec<usize> = widths.enumerate().flat_map(|(input, width)| std::iter::repeat_n(input, width)).collect();
+        match &self.data.components {
+            None => of.into_iter().map(|input| vec![(input, 1.0)]).collect(),
+            Some(components) => {
+                let named = |source: Vec<(usize, f64)>| source.into_iter().map(|(at, share)| (of[at], share)).collect();
+                components.sources(of.len()).into_iter().map(named).collect()
+            }
+        }
     }
 
-    /// Whether each input is taken as a number, and not as one of some levels.
+    /// For each input of the signature, whether it is taken as a number, and not as one of some levels. What only
+    /// expressions read is taken as its type says.
     pub fn takes_numbers(&self) -> Vec<bool> {
-        self.data.features.iter().map(|feature| matches!(feature, Feature::Numeric { .. })).collect()
+        let of_feature = |input: &Input| {
+            let at = self.data.inputs.iter().position(|known| known.name == input.name)?;
+            let feature = &self.data.features[at];
+            Some(matches!(feature, Feature::Numeric { .. } | Feature::Number(_) | Feature::Binned(_)))
+        };
+        let by_type = |input: &Input| matches!(input.kind, ColumnType::Integer | ColumnType::Float);
+        self.signature().iter().map(|input| of_feature(input).unwrap_or_else(|| by_type(input))).collect()
     }
+}
 
-    fn changed(input: &Input, found: String) -> FeatureError {
-        FeatureError::Changed { column: input.name.clone(), trained: kind_name(input.kind), found }
-    }
+fn flag_output(name: String, ones: u64, rows: u64) -> Output {
+    let share = ones as f64 / rows.max(1) as f64;
+    Output { name, mean: share, std: (share * (1.0 - share)).sqrt(), flag: true }
 }

@@ -217,9 +217,9 @@ fn a_column_that_changed_its_type_is_refused() {
         fitted.transform(&batch, &mut matrix, 0).unwrap_err().to_string()
     };
     let late = table(vec![("delay", texts([Some("late")])), ("month", Arc::new(Int64Array::from(vec![1])))]);
-    assert_eq!(refused(late), "column `delay` was of type float in training and is now of type Utf8");
+    assert_eq!(refused(late), "column `delay` was of type float in training and is now of type string");
     let june = table(vec![("delay", floats([Some(1.0)])), ("month", texts([Some("June")]))]);
-    assert_eq!(refused(june), "column `month` was of type integer in training and is now of type Utf8");
+    assert_eq!(refused(june), "column `month` was of type integer in training and is now of type string");
     let without = table(vec![("delay", floats([Some(1.0)]))]);
     assert_eq!(refused(without), "there is no column `month` to learn from");
 }

@@ -22,6 +22,8 @@ pub struct Input {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// Bytes of the source before `start`.
+    passed: u64,
     at_end: bool,
     broken: Option<String>,
 }
@@ -48,13 +50,25 @@ impl Input {
     }
 
     pub fn new(source: Box<dyn Read + Send>) -> Input {
-        let buffer = vec![0; WINDOW_BYTES];
-        let mut input = Input { source, buffer, start: 0, end: 0, at_end: false, broken: None };
-        input.fill();
+        let mut input = Input::inside(source, 0);
         if input.window().starts_with(b"\xEF\xBB\xBF") {
-            input.start = 3;
+            input.consume(3);
         }
         input
+    }
+
+    /// The same for what comes after the first `passed` bytes.
+    pub fn inside(source: Box<dyn Read + Send>, passed: u64) -> Input {
+        let buffer = vec![0; WINDOW_BYTES];
+        let mut input = Input { source, buffer, start: 0, end: 0, passed, at_end: false, broken: None };
+        input.fill();
+        input
+    }
+
+    /// Where what is in view begins, in bytes from the start (of what was unpacked, when it is compressed).
+    #[inline]
+    pub fn position(&self) -> u64 {
+        self.passed
     }
 
     /// What is in view.
@@ -77,6 +91,7 @@ impl Input {
     #[inline]
     pub fn consume(&mut self, length: usize) {
         self.start += length;
+        self.passed += length as u64;
         debug_assert!(self.start <= self.end);
     }
 
@@ -104,7 +119,7 @@ impl Input {
                 self.consume(at + 1);
                 return beginning;
             }
-            self.start = self.end;
+            self.consume(self.end - self.start);
             if self.at_end {
                 return beginning;
             }
@@ -151,6 +166,11 @@ pub enum Line<'a> {
 impl Lines {
     pub fn new(input: Input) -> Lines {
         Lines { input, given: 0, number: 0, ended: false, beginning: Vec::new() }
+    }
+
+    /// Where the next line begins, in bytes from the start of the file.
+    pub fn position(&self) -> u64 {
+        self.input.position() + self.given as u64
     }
 
     /// The number of the line given last, from 1.

@@ -1,8 +1,8 @@
 //! Ingest: files of any of three formats become partitions, a profile and a list of what couldn't be read.
 //!
 //! [`discover()`] finds the files, [`infer()`] looks at a sample of each and settles one schema, and [`read_file`] turns
-//! one file into partitions: one file is one unit of parallel work. What a unit yields merges with the others in
-//! the order of the files.
+//! one file into partitions, or [`read_part`] a part of a large one: that is one unit of parallel work. What a unit
+//! yields merges with the others in the order of the files.
 //!
 //! Decisions that callers and users meet:
 //!
@@ -21,6 +21,7 @@ mod discover;
 mod infer;
 mod input;
 mod ndjson;
+mod part;
 pub mod quarantine;
 
 use std::io;
@@ -38,6 +39,7 @@ use crate::profile::Profiler;
 use crate::table::{self, TableError, TableSchema};
 pub use discover::{SourceFile, discover};
 pub use infer::infer;
+pub use part::{Chain, FilePart, Link, Stretch};
 pub use quarantine::{BadLine, Quarantine};
 
 /// Texts that mean "no value" unless the pipeline says otherwise: what pandas, R and databases write.
@@ -151,11 +153,12 @@ impl ReadOptions {
     }
 }
 
-/// What came of one file, beside its partitions.
+/// What came of one file, or of a part of it, beside its partitions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FileReport {
     /// Rows read.
     pub rows: u64,
+    pub stretch: Stretch,
     pub profile: Profiler,
     pub quarantine: Quarantine,
 }
@@ -168,6 +171,18 @@ pub fn read_file<'a>(
     folder: &Path,
     sink: &'a mut PartitionSink<'a>,
 ) -> Result<FileReport, IngestError> {
+    read_part(&FilePart::whole(file.clone()), schema, options, folder, sink)
+}
+
+/// The same for a part of a file. Lines are counted from where it begins.
+pub fn read_part<'a>(
+    part: &FilePart,
+    schema: &TableSchema,
+    options: &ReadOptions,
+    folder: &Path,
+    sink: &'a mut PartitionSink<'a>,
+) -> Result<FileReport, IngestError> {
+    let file = &part.file;
     let mut roller = PartitionRoller::new(folder, "part", schema.clone(), sink);
     let mut profile = Profiler::new(schema);
     let mut quarantine = Quarantine::default();
@@ -175,13 +190,16 @@ pub fn read_file<'a>(
         profile.update(&batch).map_err(|source| IngestError::Schema { path: file.path.clone(), source })?;
         roller.write(&batch).map_err(IngestError::Write)
     };
-    match file.format {
-        Format::Csv => csv::read(file, schema, options, &mut quarantine, &mut take)?,
-        Format::Ndjson => ndjson::read(file, schema, &mut quarantine, &mut take)?,
-        Format::Parquet => read_parquet(file, schema, &mut take)?,
-    }
+    let stretch = match file.format {
+        Format::Csv => csv::read(part, schema, options, &mut quarantine, &mut take)?,
+        Format::Ndjson => ndjson::read(part, schema, &mut quarantine, &mut take)?,
+        Format::Parquet => {
+            read_parquet(file, schema, &mut take)?;
+            Stretch { start: 0, end: file.size, lines: 0 }
+        }
+    };
     roller.finish()?;
-    Ok(FileReport { rows: profile.rows(), profile, quarantine })
+    Ok(FileReport { rows: profile.rows(), stretch, profile, quarantine })
 }
 
 /// What takes batches as they are read.

@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess
 
 use super::cells::Rows;
 use super::input::{Input, Line, Lines, RECORD_BYTES_MAX};
+use super::part::{FilePart, Stretch};
 use super::quarantine::Quarantine;
 use super::{IngestError, SourceFile, Take};
 use crate::table::TableSchema;
@@ -16,18 +17,21 @@ pub fn open(file: &SourceFile) -> Result<Lines, IngestError> {
     Ok(Lines::new(input))
 }
 
-/// Reads a file of this schema.
+/// Reads a part of a file of this schema.
 pub fn read(
-    file: &SourceFile,
+    part: &FilePart,
     schema: &TableSchema,
     quarantine: &mut Quarantine,
     take: &mut Take,
-) -> Result<(), IngestError> {
-    let mut lines = open(file)?;
+) -> Result<Stretch, IngestError> {
+    let file = &part.file;
+    let opened = |source| IngestError::Read { path: file.path.clone(), source };
+    let mut lines = Lines::new(part.open_at_first_line().map_err(opened)?);
+    let start = lines.position();
     let columns: HashMap<&str, usize> = schema.names().enumerate().map(|(index, name)| (name, index)).collect();
     let mut rows = Rows::new(schema);
     let assembled = |source| IngestError::Schema { path: file.path.clone(), source };
-    loop {
+    while !part.stops_at(lines.position()) {
         let number = lines.number() + 1;
         let Some(line) = lines.next() else { break };
         match line {
@@ -59,7 +63,7 @@ pub fn read(
     if let Some(batch) = rows.take().map_err(assembled)? {
         take(batch)?;
     }
-    Ok(())
+    Ok(Stretch { start, end: lines.position(), lines: lines.number() })
 }
 
 fn push(rows: &mut Rows, column: usize, key: &str, value: Value) -> Result<(), String> {

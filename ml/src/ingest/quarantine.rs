@@ -38,7 +38,8 @@ pub struct Quarantine {
 }
 
 impl Quarantine {
-    pub(super) fn add(&mut self, file: &Path, line: u64, reason: String, raw: &[u8]) {
+    /// Sets a line apart.
+    pub fn add(&mut self, file: &Path, line: u64, reason: String, raw: &[u8]) {
         self.total += 1;
         if self.lines.len() < KEPT_MAX {
             let raw = String::from_utf8_lossy(&raw[..raw.len().min(RAW_BYTES_MAX)]).into_owned();
@@ -51,6 +52,11 @@ impl Quarantine {
         self.cut_short.push(BadLine { file, line, reason: reason.to_owned(), raw: String::new() });
     }
 
+    /// Counts lines on from those before a part of a file.
+    pub fn shift(&mut self, lines_before: u64) {
+        self.lines.iter_mut().chain(&mut self.cut_short).for_each(|line| line.line += lines_before);
+    }
+
     /// Adds what another unit set apart.
     pub fn merge(&mut self, other: Quarantine) {
         self.total += other.total;
@@ -59,11 +65,12 @@ impl Quarantine {
         self.cut_short.extend(other.cut_short);
     }
 
-    /// What is over the limits, as a message and a hint; `None` when all is tolerated. `rows` were read.
+    /// What is over the limits, as a message and a hint; `None` when all is tolerated. `rows` were read, and of what
+    /// was set apart it is said that so many `lines can't be read`.
     ///
     /// A file that breaks off is never tolerated, unless everything is (`max_share: 1`): one bad line may
     /// stand for millions that are missing.
-    pub fn over(&self, limits: &BadLines, rows: u64) -> Option<(String, Option<String>)> {
+    pub fn over(&self, limits: &BadLines, rows: u64, what: &str) -> Option<(String, Option<String>)> {
         if let Some(cut) = self.cut_short.first()
             && limits.max_share < 1.0
         {
@@ -86,8 +93,7 @@ impl Quarantine {
         let first = self.lines.first().map_or(String::new(), |line| {
             format!("; the first is line {} of `{}`: {}", line.line, line.file, line.reason)
         });
-        let message =
-            format!("{} of {lines} lines can't be read ({:.2} %), {tolerated}{first}", self.total, share * 100.0);
+        let message = format!("{} of {lines} {what} ({:.2} %), {tolerated}{first}", self.total, share * 100.0);
         let hint = self
             .lines
             .iter()

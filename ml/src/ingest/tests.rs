@@ -78,7 +78,7 @@ fn ingest_all(step: &Ingest, base: &Path) -> Result<String, IngestError> {
         writeln!(text, "{}:{} {} | {}", line.file, line.line, line.reason, line.raw.escape_debug()).unwrap();
     }
     assert_eq!(quarantine.to_batch().unwrap().num_rows() as u64, quarantine.total);
-    if let Some((message, hint)) = quarantine.over(&step.bad_lines, rows) {
+    if let Some((message, hint)) = quarantine.over(&step.bad_lines, rows, "lines can't be read") {
         writeln!(text, "over: {message}\nhint: {}", hint.unwrap_or_default()).unwrap();
     }
     Ok(text)
@@ -473,13 +473,13 @@ fn the_limits_of_bad_lines_hold_over_all_files() {
     let limits = |max_share, max| BadLines { max_share, max };
     let mut quarantine = Quarantine::default();
     (0..10).for_each(|line| quarantine.add(Path::new("a.csv"), line + 1, "why".to_owned(), b"raw"));
-    assert!(quarantine.over(&limits(0.01, None), 990).is_none());
-    let (message, _) = quarantine.over(&limits(0.01, None), 989).unwrap();
+    assert!(quarantine.over(&limits(0.01, None), 990, "lines can't be read").is_none());
+    let (message, _) = quarantine.over(&limits(0.01, None), 989, "lines can't be read").unwrap();
     assert_eq!(
         message,
         "10 of 999 lines can't be read (1.00 %), 1 % is tolerated; the first is line 1 of `a.csv`: why"
     );
-    assert!(quarantine.over(&limits(0.5, Some(9)), 990).is_some());
+    assert!(quarantine.over(&limits(0.5, Some(9)), 990, "lines can't be read").is_some());
 }
 
 /// The records of a text, by us.

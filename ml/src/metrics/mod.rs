@@ -74,6 +74,8 @@ pub fn known_metrics(learning: Learning) -> &'static [(&'static str, Direction)]
     match learning {
         Learning::Classification => &CLASSIFICATION,
         Learning::Regression => &REGRESSION,
+        // Nothing is known to compare groups with.
+        Learning::Clustering => &[],
     }
 }
 
@@ -90,7 +92,7 @@ pub fn direction(learning: Learning, metric: &str) -> Result<Direction, Option<S
 /// The metric that decides between two models when the pipeline names none.
 pub fn default_metric(learning: Learning, classes: usize) -> &'static str {
     match learning {
-        Learning::Regression => "rmse",
+        Learning::Regression | Learning::Clustering => "rmse",
         Learning::Classification if classes > 2 => "accuracy",
         Learning::Classification => "roc_auc",
     }

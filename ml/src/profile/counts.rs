@@ -102,6 +102,16 @@ impl WordCounts {
         }
     }
 
+    /// Hands out all words and their counts, and forgets them.
+    pub fn drain(&mut self, mut take: impl FnMut(u64, u64)) {
+        for (key, count) in self.keys.iter().zip(&mut self.counts) {
+            if *count > 0 {
+                take(*key, std::mem::take(count));
+            }
+        }
+        self.len = 0;
+    }
+
     /// Words and counts, ordered by word.
     pub fn sorted(&self) -> Vec<(u64, u64)> {
         let mut entries: Vec<(u64, u64)> = self.entries().collect();

@@ -70,6 +70,11 @@ impl Moments {
 
 const SIGN: u64 = 1 << 63;
 
+/// Numbers of a batch that are counted in an array when they lie this near to each other.
+const NARROW: usize = 4_096;
+/// Values from which on looking through that array doesn't show.
+const NARROW_WORDS: usize = 4_096;
+
 #[inline]
 fn integer_word(value: i64) -> u64 {
     value as u64 ^ SIGN
@@ -129,7 +134,8 @@ impl Numbers {
             _ => array.iter().flatten().map(Into::into).collect(),
         };
         self.moments.merge(Moments::of(values.iter().map(|value| *value as f64), values.len()));
-        self.add_words(values.into_iter().map(integer_word));
+        let words: Vec<u64> = values.into_iter().map(integer_word).collect();
+        self.add_words(&words);
     }
 
     pub fn update_floats(&mut self, array: &Float64Array) {
@@ -137,25 +143,37 @@ impl Numbers {
         let values: Vec<f64> = array.iter().flatten().filter(|value| value.is_finite()).collect();
         self.not_finite += (present - values.len()) as u64;
         self.moments.merge(Moments::of(values.iter().copied(), values.len()));
-        self.add_words(values.into_iter().map(float_word));
+        let words: Vec<u64> = values.into_iter().map(float_word).collect();
+        self.add_words(&words);
     }
 
-    fn add_words(&mut self, words: impl ExactSizeIterator<Item = u64>) {
+    fn add_words(&mut self, words: &[u64]) {
         self.count += words.len() as u64;
-        let (mut min, mut max) = (self.min, self.max);
-        for word in words {
-            min = min.min(word);
-            max = max.max(word);
-            self.counts.add(word, 1);
-            if let Some(sketches) = &mut self.sketches {
-                sketches.distinct.add(hash::mix(word));
-                sketches.ranks.add(self.form.number(word), 1);
+        let (min, max) = words.iter().fold((u64::MAX, 0), |(min, max), &word| (min.min(word), max.max(word)));
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        if words.len() >= NARROW_WORDS && max - min < NARROW as u64 {
+            // Hours, years and codes: a place for each is found without a hash.
+            let mut counts = [0_u32; NARROW];
+            words.iter().for_each(|word| counts[(word - min) as usize] += 1);
+            for (word, count) in (min..).zip(counts).filter(|(_, count)| *count > 0) {
+                self.add_word(word, u64::from(count));
             }
-            if self.counts.len() > EXACT_MAX {
-                self.overflow();
-            }
+        } else {
+            words.iter().for_each(|&word| self.add_word(word, 1));
         }
-        (self.min, self.max) = (min, max);
+    }
+
+    #[inline]
+    fn add_word(&mut self, word: u64, count: u64) {
+        self.counts.add(word, count);
+        if let Some(sketches) = &mut self.sketches {
+            sketches.distinct.add(hash::mix(word));
+            sketches.ranks.add(self.form.number(word), count);
+        }
+        if self.counts.len() > EXACT_MAX {
+            self.overflow();
+        }
     }
 
     /// Makes room in the table of counts, after what it knows went into sketches.

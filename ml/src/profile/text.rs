@@ -4,13 +4,28 @@ use arrow::array::StringArray;
 use gristmill_protocol::pipeline::steps::ColumnType;
 use serde::{Deserialize, Serialize};
 
-use super::counts::{EXACT_MAX, TextCounts};
+use super::counts::{EXACT_MAX, TextCounts, WordCounts};
 use super::report::{self, ColumnProfile, Scalar};
 use super::sketch::Distinct;
 use crate::hash;
 
 /// Bytes of a text that a profile keeps: a table of counts then stays under 3 MiB a column.
 const TEXT_BYTES: usize = 256;
+
+/// Bytes of a text that fit into a word beside their number.
+const PACKED_BYTES: usize = 7;
+
+/// A short text as a word: its bytes, and at the end how many there are.
+#[inline]
+fn packed(text: &[u8]) -> Option<u64> {
+    if text.len() > PACKED_BYTES {
+        return None;
+    }
+    let mut bytes = [0; 8];
+    bytes[..text.len()].copy_from_slice(text);
+    bytes[PACKED_BYTES] = text.len() as u8;
+    Some(u64::from_le_bytes(bytes))
+}
 
 /// What is remembered of a column's texts.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,22 +40,37 @@ pub struct Texts {
 
 impl Texts {
     pub fn update(&mut self, array: &StringArray) {
+        // Codes and names are short: those of a batch are counted as words, and each becomes a text once.
+        let mut short = WordCounts::default();
         for text in array.iter().flatten() {
-            self.count += 1;
-            if text.len() > TEXT_BYTES {
-                // Long texts are told apart by their hash.
-                let key = format!("{}…{:016x}", cut(text), hash::bytes(text.as_bytes(), 0));
-                self.add(&key, 1);
-            } else {
-                self.add(text, 1);
+            match packed(text.as_bytes()) {
+                Some(word) => short.add(word, 1),
+                None => self.take(text, 1),
             }
-            let kept = cut(text);
-            if self.min.as_deref().is_none_or(|min| kept < min) {
-                self.min = Some(kept.to_owned());
-            }
-            if self.max.as_deref().is_none_or(|max| kept > max) {
-                self.max = Some(kept.to_owned());
-            }
+        }
+        short.drain(|word, count| {
+            let bytes = word.to_le_bytes();
+            let text = std::str::from_utf8(&bytes[..usize::from(bytes[PACKED_BYTES])]);
+            self.take(text.expect("it was a text"), count);
+        });
+    }
+
+    /// Adds a text that comes so many times.
+    fn take(&mut self, text: &str, count: u64) {
+        self.count += count;
+        if text.len() > TEXT_BYTES {
+            // Long texts are told apart by their hash.
+            let key = format!("{}…{:016x}", cut(text), hash::bytes(text.as_bytes(), 0));
+            self.add(&key, count);
+        } else {
+            self.add(text, count);
+        }
+        let kept = cut(text);
+        if self.min.as_deref().is_none_or(|min| kept < min) {
+            self.min = Some(kept.to_owned());
+        }
+        if self.max.as_deref().is_none_or(|max| kept > max) {
+            self.max = Some(kept.to_owned());
         }
     }
 

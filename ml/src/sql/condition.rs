@@ -31,7 +31,7 @@ impl Condition {
             if let Some(function) = changing_function(&expr) {
                 return Err(SqlError::Changing { function });
             }
-            refuse_more_than_rows(&expr)?;
+            refuse_more_than_rows("a condition", &expr)?;
             let found = expr.get_type(&columns)?;
             if found != DataType::Boolean {
                 return Err(SqlError::NotACondition { found: found.to_string() });
@@ -57,7 +57,7 @@ impl Condition {
     }
 }
 
-fn refuse_more_than_rows(expr: &Expr) -> Result<(), SqlError> {
+pub(super) fn refuse_more_than_rows(what: &'static str, expr: &Expr) -> Result<(), SqlError> {
     for (found, is) in [
         ("a query", is_subquery as fn(&Expr) -> bool),
         ("an aggregate", |expr| matches!(expr, Expr::AggregateFunction(_))),
@@ -65,7 +65,7 @@ fn refuse_more_than_rows(expr: &Expr) -> Result<(), SqlError> {
     ] {
         use datafusion::common::tree_node::TreeNode;
         if expr.exists(|expr| Ok(is(expr)))? {
-            return Err(SqlError::NotAboutRows { found });
+            return Err(SqlError::NotAboutRows { what, found });
         }
     }
     Ok(())

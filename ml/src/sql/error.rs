@@ -31,8 +31,12 @@ pub enum SqlError {
     OutputType { column: String, found: String },
     #[error("the condition is of type {found}, not true or false")]
     NotACondition { found: String },
-    #[error("a condition about each row can't hold {found}")]
-    NotAboutRows { found: &'static str },
+    #[error("{what} about each row can't hold {found}")]
+    NotAboutRows { what: &'static str, found: &'static str },
+    #[error("it looks at no column, so it is the same for all rows")]
+    NoColumn,
+    #[error("it makes values of type {found}, which are neither numbers, text nor days")]
+    NotAValue { found: String },
     #[error("the query needs more memory than its limit: {message}")]
     Memory { message: String },
     #[error("the query failed: {message}")]

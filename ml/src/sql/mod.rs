@@ -14,6 +14,7 @@
 
 mod condition;
 mod error;
+mod expression;
 mod provider;
 
 use std::path::Path;
@@ -40,6 +41,7 @@ use crate::names;
 use crate::table::{self, Column, TableError, TableSchema};
 pub use condition::Condition;
 pub use error::SqlError;
+pub use expression::{ExpressionError, RowExpressions};
 use provider::Partitions;
 
 /// Rows of a batch inside a query: DataFusion's own choice, which its operators are tuned for.

@@ -15,6 +15,7 @@ pub mod check;
 pub mod complaint;
 mod decide;
 pub mod duration;
+pub mod features;
 mod graph;
 pub mod names;
 mod params;

@@ -60,6 +60,7 @@ fn learning(train: &StepInfo<'_>) -> Option<&'static str> {
     match train.text("task") {
         Some("classification") => return Some("classification"),
         Some("regression") => return Some("regression"),
+        Some("clustering") => return Some("clustering"),
         _ => {}
     }
     algorithm_learns(&train.param("algorithm")?.entries().first()?.key)
@@ -252,6 +253,20 @@ impl Looker<'_, '_, '_> {
             self.features(step, features);
         }
         self.decisions(step);
+        if let Some(algorithm) = step.param("algorithm").and_then(|node| node.entries().first()) {
+            let target = step.params.and_then(|params| params.entry("target"));
+            match (target, algorithm_learns(&algorithm.key) == Some("clustering")) {
+                (Some(target), true) => {
+                    let message = format!("`{}` finds groups without a target", algorithm.key);
+                    self.error(target.key_span, message, "remove `target`");
+                }
+                (None, false) => {
+                    let hint = "name the column to predict: `target: column`";
+                    self.error(step.name_span, format!("step `{}` has no `target`", step.name), hint);
+                }
+                (Some(_), false) | (None, true) => {}
+            }
+        }
         let Some((algorithm, says)) = step
             .param("algorithm")
             .and_then(|node| node.entries().first())
@@ -261,13 +276,14 @@ impl Looker<'_, '_, '_> {
         };
         if let Some(task) = step.param("task")
             && let Some(asked) = task.as_str()
-            && ["classification", "regression"].contains(&asked)
+            && ["classification", "regression", "clustering"].contains(&asked)
             && asked != says
         {
             let hint = match asked {
                 "regression" => {
                     "use `linear_regression`, `ridge`, `lasso`, `elastic_net`, `decision_tree` or `random_forest`"
                 }
+                "clustering" => "use `k_means` or `dbscan`",
                 _ => "use `logistic_regression`, `decision_tree` or `random_forest`",
             };
             let message = format!("`{}` is for {says}, but `task` is `{asked}`", algorithm.key);
@@ -279,6 +295,7 @@ impl Looker<'_, '_, '_> {
         if let Some(features) = step.param("features") {
             self.features(step, features);
         }
+        self.decisions(step);
         let listed = step.param("algorithms").map(Node::items).unwrap_or_default();
         let algorithms: Vec<&str> =
             listed.iter().filter_map(|node| node.entries().first()).map(|entry| entry.key.as_str()).collect();
@@ -316,8 +333,9 @@ impl Looker<'_, '_, '_> {
     fn features(&mut self, step: &StepInfo<'_>, features: &Node) {
         let mut seen: HashMap<&str, &str> = HashMap::new();
         let target = step.text("target");
-        for list in ["numeric", "categorical"] {
-            for node in features.get(list).map(Node::items).unwrap_or_default() {
+        for list in FEATURE_LISTS {
+            for item in features.get(list).map(Node::items).unwrap_or_default() {
+                let node = item.get("column").unwrap_or(item);
                 let Some(column) = node.as_str() else { continue };
                 if Some(column) == target {
                     let hint = "a model that sees the target learns nothing else; remove it";
@@ -327,22 +345,55 @@ impl Looker<'_, '_, '_> {
                     Some(other) if other == list => {
                         self.error(node.span, format!("column `{column}` is listed twice"), "");
                     }
-                    Some(_) => {
+                    Some("numeric") if list == "categorical" => {
                         let hint = "numbers that are labels (a month, a code) are categorical; quantities are numeric";
                         self.error(node.span, format!("column `{column}` is both numeric and categorical"), hint);
                     }
+                    Some(other) => {
+                        let hint = format!(
+                            "for a second view of it write an expression: `expressions: {{ again: {column} }}`"
+                        );
+                        self.error(node.span, format!("column `{column}` is listed under `{other}` too"), hint);
+                    }
                     None => {}
                 }
+                self.numeric_settings(item);
             }
         }
-        let is_empty = seen.is_empty() && !features.has_unknown();
-        let knows_all = features.entries().iter().all(|entry| {
-            !["numeric", "categorical"].contains(&entry.key.as_str()) || matches!(entry.value.kind, Kind::Sequence(_))
+        let expressions = features.get("expressions").map(Node::entries).unwrap_or_default();
+        for entry in expressions.iter().filter(|entry| Some(entry.key.as_str()) == target) {
+            let hint = "the table has the target under this name; choose another";
+            self.error(entry.key_span, format!("an expression is called `{}`, like the target", entry.key), hint);
+        }
+        let is_empty = seen.is_empty() && expressions.is_empty() && !features.has_unknown();
+        let knows_all = features.entries().iter().all(|entry| match entry.key.as_str() {
+            "expressions" => matches!(entry.value.kind, Kind::Mapping(_)),
+            key => !FEATURE_LISTS.contains(&key) || matches!(entry.value.kind, Kind::Sequence(_)),
         });
         if is_empty && knows_all && matches!(features.kind, Kind::Mapping(_)) {
             let span =
                 step.params.and_then(|params| params.entry("features")).map_or(features.span, |entry| entry.key_span);
             self.error(span, "no features are listed", "list columns under `numeric` or `categorical`");
+        }
+    }
+
+    /// Settings of a column that contradict each other.
+    fn numeric_settings(&mut self, column: &Node) {
+        let clip = column.get("clip");
+        if let [min, max] = clip.map(|clip| clip.get("quantiles").unwrap_or(clip).items()).unwrap_or_default() {
+            self.ordered(Some(min), Some(max));
+        }
+        let is_set =
+            |key: &str| column.entry(key).filter(|entry| !matches!(entry.value.kind, Kind::Null | Kind::Bool(false)));
+        if is_set("bins").is_some() {
+            for entry in ["scale", "log", "clip"].into_iter().filter_map(is_set) {
+                let message = format!("`{}` changes nothing beside `bins`", entry.key);
+                self.error(
+                    entry.key_span,
+                    message,
+                    "bins hold the same rows whatever the scale; remove one of the two",
+                );
+            }
         }
     }
 
@@ -711,6 +762,9 @@ impl Looker<'_, '_, '_> {
     }
 }
 
+/// The keys of `features` under which columns are listed.
+const FEATURE_LISTS: [&str; 4] = ["numeric", "categorical", "dates", "text"];
+
 /// Whether a mapping gives a key a value.
 fn has(node: &Node, key: &str) -> bool {
     node.get(key).is_some_and(|value| value.kind != Kind::Null)
@@ -737,7 +791,8 @@ fn can_reject(expect: &StepInfo<'_>) -> bool {
 
 fn algorithm_learns(algorithm: &str) -> Option<&'static str> {
     match algorithm {
-        "logistic_regression" | "naive_bayes" => Some("classification"),
+        "logistic_regression" | "naive_bayes" | "support_vector_machine" => Some("classification"),
+        "k_means" | "dbscan" => Some("clustering"),
         "linear_regression" | "ridge" | "lasso" | "elastic_net" => Some("regression"),
         _ => None,
     }

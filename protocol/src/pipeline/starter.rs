@@ -66,6 +66,7 @@ pub fn starter_pipeline(table: &StarterTable) -> String {
     let ending = match learning {
         Learning::Classification => "tells the class",
         Learning::Regression => "tells the value",
+        Learning::Clustering => "tells the group",
     };
     let target = scalar(&table.target);
     // Parameters can't use each other, so a path that reads as if it did stands in the step itself.
@@ -105,7 +106,9 @@ pub fn starter_pipeline(table: &StarterTable) -> String {
         Learning::Classification => {
             writeln!(text, "    split: {{ input: trusted, test: 0.2, stratify: {target}, seed: 1 }}")
         }
-        Learning::Regression => writeln!(text, "    split: {{ input: trusted, test: 0.2, seed: 1 }}"),
+        Learning::Regression | Learning::Clustering => {
+            writeln!(text, "    split: {{ input: trusted, test: 0.2, seed: 1 }}")
+        }
     };
     train_step(&mut text, &target, learning, &roles);
     let (useless, metric, least) = gate(table, learning);
@@ -143,7 +146,7 @@ fn learning(table: &StarterTable) -> Learning {
 fn gate(table: &StarterTable, learning: Learning) -> (&'static str, &'static str, f64) {
     let classes = table.columns.iter().find(|column| column.name == table.target).map_or(2, |column| column.distinct);
     match learning {
-        Learning::Regression => ("No better than always saying the mean", "r2", 0.01),
+        Learning::Regression | Learning::Clustering => ("No better than always saying the mean", "r2", 0.01),
         // It doesn't depend on how rare a class is, as the accuracy does.
         Learning::Classification if classes <= 2 => ("No better than chance", "roc_auc", 0.55),
         // Chance is one in so many; a tenth over that isn't chance.
@@ -209,6 +212,7 @@ fn train_step(text: &mut String, target: &str, learning: Learning, roles: &[(&St
     let task = match learning {
         Learning::Classification => "classification",
         Learning::Regression => "regression",
+        Learning::Clustering => "clustering",
     };
     let named = |wanted: fn(&Role) -> bool| -> String {
         let names: Vec<String> =

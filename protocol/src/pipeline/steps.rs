@@ -12,11 +12,15 @@ use serde_json::{Value, json};
 
 pub use super::decide::{Calibrate, Costs, Threshold, ThresholdMetric};
 use super::duration::DURATION_PATTERN;
+pub use super::features::{
+    CategoricalColumn, Clip, DateColumn, DatePart, Encoding, Features, Impute, Listed, NumericColumn, OfColumn,
+    PcaFeature, Quantiles, Scale, TextColumn,
+};
 use super::names::NAME_PATTERN;
 use super::schema::exactly_one_kind;
 pub use super::validate::{
-    Apart, Budget, End, FairnessCheck, FairnessMeasure, Gate, ImportanceCheck, Intervals, RobustnessCheck, Validate,
-    Wrong,
+    Apart, AttributionCheck, Budget, End, FairnessCheck, FairnessMeasure, Gate, ImportanceCheck, Intervals,
+    RobustnessCheck, Validate, Wrong,
 };
 use crate::limits::{EXPAND_CHILDREN_MAX, STEPS_MAX};
 
@@ -215,15 +219,15 @@ pub enum ColumnType {
     Timestamp,
 }
 
-/// How many lines that can't be read are tolerated; both bounds hold.
+/// How many lines that can't be read, or rows that can't be scored, are tolerated; both bounds hold.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BadLines {
-    /// Share of all lines, 0 to 1. Default 0.01.
+    /// Share of all, 0 to 1. Default 0.01.
     #[serde(default = "default_bad_share")]
     #[schemars(extend("minimum" = 0, "maximum" = 1))]
     pub max_share: f64,
-    /// Number of lines. Default: no bound of its own.
+    /// Number of them. Default: no bound of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max: Option<u64>,
 }
@@ -345,7 +349,8 @@ pub struct Split {
 pub struct Train {
     /// The dataset to learn from.
     pub input: String,
-    /// The column to predict.
+    /// The column to predict. `k_means` and `dbscan`, which find groups, have none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub target: String,
     /// What is learned. Default: by the target's type (boolean and text: classification; floating-point: regression;
     /// whole numbers: classification when there are two values, else regression).
@@ -355,6 +360,13 @@ pub struct Train {
     pub features: Features,
     /// The algorithm and its settings.
     pub algorithm: Algorithm,
+    /// A column with the weight of each row, 0 or more: a row of weight 2 counts like two rows. Not among the features,
+    /// unless it is named there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// The weight of each class; with `weight`, both are multiplied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weight: Option<ClassWeight>,
     /// Makes probabilities mean what they say, by a curve fitted on rows kept apart; part of the model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibrate: Option<Calibrate>,
@@ -369,6 +381,28 @@ pub struct Train {
     /// The seed of everything random. Default 0.
     #[serde(default)]
     pub seed: u64,
+    /// Tasks that a forest's trees are spread over; the model is the same for any number. Default: one for each
+    /// ten seconds or so of one thread's work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("minimum" = 1, "maximum" = 1000))]
+    pub parts: Option<u32>,
+}
+
+/// The weights of classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum ClassWeight {
+    Balance(Balance),
+    /// By class, as text; classes that aren't named have 1.
+    ByClass(IndexMap<String, f64>),
+}
+
+/// Weights that follow from the rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Balance {
+    /// The rows of each class together weigh the same.
+    Balanced,
 }
 
 /// What is learned.
@@ -377,69 +411,8 @@ pub struct Train {
 pub enum Learning {
     Classification,
     Regression,
-}
-
-/// The columns to learn from. What is fitted here (means, levels) becomes part of the model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Features {
-    /// Columns taken as numbers.
-    #[serde(default)]
-    pub numeric: Vec<String>,
-    /// Columns taken as levels, with one bucket for levels that training didn't see.
-    #[serde(default)]
-    pub categorical: Vec<String>,
-    /// How levels become numbers. Default `ordered` for trees on a number or two classes, else `one_hot`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub encoding: Option<Encoding>,
-    /// What stands in for a missing number. Default `mean`.
-    #[serde(default)]
-    pub impute: Impute,
-    /// How numbers are scaled. Default `standard` for linear models, `none` for trees.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale: Option<Scale>,
-    /// Whether a numeric column that had missing values gets a second column saying so. Default false.
-    #[serde(default)]
-    pub missing_indicator: bool,
-    /// Levels kept of a categorical column, the most frequent first; the rest share the unknown bucket. Default 256.
-    #[serde(default = "default_levels_max")]
-    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
-    pub levels_max: u32,
-}
-
-fn default_levels_max() -> u32 {
-    256
-}
-
-/// How levels become numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Encoding {
-    /// A column of zeros and ones for each level.
-    OneHot,
-    /// One column with the level's rank by the mean of the target in training: for trees as expressive
-    /// as one-hot, in a fraction of the memory and time. Not for more than two classes.
-    Ordered,
-}
-
-/// What stands in for a missing number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Impute {
-    #[default]
-    Mean,
-    Median,
-    /// This number.
-    Constant(f64),
-}
-
-/// How numbers are scaled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Scale {
-    None,
-    /// To mean 0 and standard deviation 1.
-    Standard,
+    /// Groups, without a target.
+    Clustering,
 }
 
 /// An algorithm and its settings.
@@ -466,6 +439,12 @@ pub enum Algorithm {
     GradientBoosting(GradientBoosting),
     /// What the nearest training rows are: classification or regression.
     KNearestNeighbors(KNearestNeighbors),
+    /// Classification by a wide margin.
+    SupportVectorMachine(SupportVectorMachine),
+    /// Groups around their means, found without a target.
+    KMeans(KMeans),
+    /// Groups where rows lie densely, found without a target; rows that lie alone are in none.
+    Dbscan(Dbscan),
     /// Classification by a normal distribution of each column in each class.
     NaiveBayes(NaiveBayes),
 }
@@ -480,6 +459,66 @@ pub struct KNearestNeighbors {
     /// Whether near ones count more: by one over their distance. Default false.
     #[serde(default)]
     pub by_distance: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SupportVectorMachine {
+    /// Default `rbf`.
+    #[serde(default)]
+    pub kernel: SvmKernel,
+    /// What errors cost against a wide margin. Default 1.
+    #[serde(default = "one")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub c: f64,
+    /// How fast the kernel `rbf` falls with the distance. Default: 1 / (columns · variance of all values).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub gamma: Option<f64>,
+}
+
+/// How the margin between classes may run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SvmKernel {
+    /// Flat: for any number of rows.
+    Linear,
+    /// Bent, by `exp(-gamma · distance²)`: for up to 20,000 rows.
+    #[default]
+    Rbf,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KMeans {
+    /// Groups to find. Default 8.
+    #[serde(default = "eight")]
+    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
+    pub clusters: u32,
+    /// Starts that are tried; the tightest groups are kept. Default 10.
+    #[serde(default = "ten")]
+    #[schemars(extend("minimum" = 1, "maximum" = 1_000))]
+    pub starts: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Dbscan {
+    /// Rows up to this distance are neighbours. Default 0.5.
+    #[serde(default = "half")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub eps: f64,
+    /// A row with so many neighbours, itself included, is in the core of a group. Default 5.
+    #[serde(default = "five")]
+    #[schemars(extend("minimum" = 1))]
+    pub min_samples: u32,
+}
+
+fn eight() -> u32 {
+    8
+}
+fn ten() -> u32 {
+    10
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -686,6 +725,13 @@ pub struct Tune {
     pub task: Option<Learning>,
     /// The columns to learn from, and how they are prepared where the search doesn't say.
     pub features: Features,
+    /// A column with the weight of each row, 0 or more: a row of weight 2 counts like two rows. Not among the features,
+    /// unless it is named there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// The weight of each class; with `weight`, both are multiplied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weight: Option<ClassWeight>,
     /// The algorithms to choose among, each with the settings that aren't searched for.
     #[schemars(extend("minItems" = 1))]
     pub algorithms: Vec<Algorithm>,
@@ -707,6 +753,17 @@ pub struct Tune {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "span", "pattern" = DURATION_PATTERN))]
     pub time: Option<String>,
+    /// Makes probabilities mean what they say, by a curve fitted on rows kept apart; part of the model. Fitted for the winner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibrate: Option<Calibrate>,
+    /// Chooses the probability from which on a row is decided positive, on rows kept apart; part of the model.
+    /// Default: over 0.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Threshold>,
+    /// The share of the rows that are kept apart for `calibrate` and `threshold`. Default 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub kept: Option<f64>,
     /// How trials are proposed. Default `tpe`.
     #[serde(default)]
     pub sampler: SearchSampler,
@@ -872,6 +929,13 @@ pub struct Score {
     /// Columns of the input that go along. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<Vec<String>>,
+    /// How many rows that can't be scored are kept apart before the step fails.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bad_rows: BadLines,
+}
+
+fn is_default(bad: &BadLines) -> bool {
+    *bad == BadLines::default()
 }
 
 /// Does nothing, in as many tasks as asked for: for trying out pools and for benchmarks.

@@ -293,6 +293,7 @@ impl Walker<'_, '_> {
             let what = match place.keys().as_slice() {
                 ["steps"] => "a step",
                 ["params"] => "a parameter",
+                ["steps", .., "expressions"] => "an expression",
                 _ => "a limit",
             };
             let message = format!("`{}` can't be the name of {what}", shorten(&entry.key));
@@ -407,10 +408,16 @@ impl Walker<'_, '_> {
         if alternatives.iter().all(|rules| words(rules).is_some() || keyed(rules).is_some()) {
             return self.word_or_key(&alternatives, node, place, here);
         }
+        // A list of words says of each that it is a text, and not of all.
+        let types = |rules: &Map<String, Value>| -> Vec<String> {
+            let of_words = words(rules).map(|_| "string");
+            types(rules).into_iter().chain(of_words).map(str::to_owned).collect()
+        };
         match alternatives.iter().find(|rules| types(rules).iter().any(|name| is_type(node, name))) {
             Some(rules) => self.rules(rules, node, place, here),
             None => {
-                let types: Vec<&str> = alternatives.iter().flat_map(|rules| types(rules)).collect();
+                let types: Vec<String> = alternatives.iter().flat_map(|rules| types(rules)).collect();
+                let types: Vec<&str> = types.iter().map(String::as_str).collect();
                 let rules = alternatives.first().expect("a choice has alternatives");
                 self.mismatch(rules, &expected(&types), node, place, here);
             }
@@ -531,6 +538,10 @@ fn expected(types: &[&str]) -> String {
 fn words(rules: &Map<String, Value>) -> Option<Vec<&str>> {
     if let Some(word) = rules.get("const") {
         return word.as_str().map(|word| vec![word]);
+    }
+    // Words that are each described are a choice of constants.
+    if let Some(list) = rules.get("oneOf").and_then(Value::as_array) {
+        return list.iter().map(|rules| rules.get("const")?.as_str()).collect();
     }
     Some(rules.get("enum")?.as_array()?.iter().filter_map(Value::as_str).collect())
 }

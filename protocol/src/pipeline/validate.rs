@@ -36,6 +36,9 @@ pub struct Validate {
     /// How much worse the model is without each input; `{}` takes the defaults.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub importance: Option<ImportanceCheck>,
+    /// What moved single predictions of trees and linear models; `{}` takes the defaults.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributions: Option<AttributionCheck>,
     /// What the model must reach; all of it, or the run ends rejected.
     #[serde(default)]
     pub require: Vec<Gate>,
@@ -117,6 +120,20 @@ pub struct ImportanceCheck {
     /// The seed. Default 0.
     #[serde(default)]
     pub seed: u64,
+}
+
+/// Shapley values of single rows: exact, for trees and linear models of a number or two classes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttributionCheck {
+    /// Rows that are explained. Default 200: a row takes a forest of a hundred deep trees some hundredths of a second.
+    #[serde(default = "two_hundred")]
+    #[schemars(extend("minimum" = 1, "maximum" = 10_000))]
+    pub rows: u32,
+}
+
+fn two_hundred() -> u32 {
+    200
 }
 
 /// One gate: a bound of a metric, of a difference between groups, of predictions that flip, of size or time; or

@@ -1,9 +1,10 @@
-//! Files into a dataset: one child a file, joined in the order of the files.
+//! Files into a dataset: one child a file or a part of a large one, joined in the order of the files.
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use gristmill_ml::ingest::{self, FileReport, Quarantine, ReadOptions, SourceFile};
+use gristmill_ml::ingest::{self, Chain, FilePart, FileReport, Link, Quarantine, ReadOptions, SourceFile, Stretch};
 use gristmill_ml::partition;
 use gristmill_ml::profile::Profiler;
 use gristmill_ml::table::TableSchema;
@@ -19,10 +20,10 @@ use super::{Child, Join, JoinWhat, TaskEnd};
 use crate::context::TaskContext;
 use crate::datasets::{keep, store_manifest};
 use crate::documents::{Manifest, PartitionRef};
-use crate::failure::IntoFailure;
+use crate::failure::{IntoFailure, io};
 use crate::{fanout, spans};
 
-/// Reads one file.
+/// Reads a file or a part of one.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReadFile {
     schema: TableSchema,
@@ -32,16 +33,17 @@ pub(crate) struct ReadFile {
 /// Gathers what was read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct GatherFiles {
-    schema: TableSchema,
+    read: ReadFile,
     bad_lines: BadLines,
-    files: usize,
 }
 
-/// What came of one file.
+/// What came of a file or a part of one.
 #[derive(Serialize, Deserialize)]
 struct Read {
     partitions: Vec<PartitionRef>,
     report: FileReport,
+    /// The file, when this is a part of it.
+    part_of: Option<SourceFile>,
 }
 
 /// The names, sizes and times of the files, which tell whether they are the same as before.
@@ -105,34 +107,49 @@ pub(crate) fn plan(
     let inferred = spans::infer_schema(files.len()).in_scope(|| ingest::infer(&files, step));
     let schema = inferred.map_err(IntoFailure::into_failure)?;
     let options = ReadOptions::of(step).map_err(IntoFailure::into_failure)?;
-    let join = Join {
-        what: JoinWhat::Ingest(GatherFiles { schema: schema.clone(), bad_lines: step.bad_lines, files: files.len() }),
-        cache_key,
-    };
-    let child = Child::Ingest(ReadFile { schema, options });
-    fanout::expand(context, &files, &child, &join).map(TaskEnd::Expanded)
+    let mut parts = Vec::new();
+    for file in &files {
+        let split = FilePart::split(file);
+        parts.extend(split.map_err(|error| io(&error, format!("failed to read `{}`", file.path.display())))?);
+    }
+    let read = ReadFile { schema, options };
+    let what = JoinWhat::Ingest(GatherFiles { read: read.clone(), bad_lines: step.bad_lines });
+    fanout::expand(context, &parts, &Child::Ingest(read), &Join { what, cache_key }).map(TaskEnd::Expanded)
 }
 
-/// Reads one file into partitions.
+/// Reads one file, or a part of it, into partitions.
 pub(crate) fn read(context: &TaskContext<'_>, read: &ReadFile, item: Option<&Item>) -> Result<TaskEnd, Failure> {
-    let mut file: SourceFile = fanout::item(context, item)?;
+    let mut part: FilePart = fanout::item(context, item)?;
+    let (partitions, report) = read_part(context, read, &mut part)?;
+    context.control.progress(report.rows, None, "rows");
+    let part_of = (!part.is_whole()).then_some(part.file);
+    context.put_result(&Read { partitions, report, part_of }).map(TaskEnd::Result)
+}
+
+fn read_part(
+    context: &TaskContext<'_>,
+    read: &ReadFile,
+    part: &mut FilePart,
+) -> Result<(Vec<PartitionRef>, FileReport), Failure> {
     let scratch = context.scratch()?;
-    fetch(context, &mut file, scratch.path())?;
+    match part.file.artifact {
+        // Of a part no more is fetched than is read.
+        Some(artifact) if !part.is_whole() => part.bytes = Some(context.blob(artifact)?),
+        _ => fetch(context, &mut part.file, scratch.path())?,
+    }
     let mut partitions = Vec::new();
     let mut failure = None;
     let reading = spans::read_file().entered();
     let result = {
         let mut sink = |finished| keep(context, finished, &mut partitions, &mut failure);
-        ingest::read_file(&file, &read.schema, &read.options, scratch.path(), &mut sink)
+        ingest::read_part(part, &read.schema, &read.options, scratch.path(), &mut sink)
     };
     if let Some(failure) = failure {
         return Err(failure);
     }
     let report = result.map_err(IntoFailure::into_failure)?;
     reading.record(spans::ROWS, report.rows as i64);
-    drop(reading);
-    context.control.progress(report.rows, None, "rows");
-    context.put_result(&Read { partitions, report }).map(TaskEnd::Result)
+    Ok((partitions, report))
 }
 
 /// Puts the files' partitions into one dataset, unless too many lines couldn't be read.
@@ -141,15 +158,25 @@ pub(crate) fn gather(
     gather: &GatherFiles,
     children: &InputValue,
 ) -> Result<TaskEnd, Failure> {
-    let mut profile = Profiler::new(&gather.schema);
-    let mut quarantine = Quarantine::default();
-    let mut partitions = Vec::new();
-    for read in fanout::children::<Read>(context, children)? {
-        partitions.extend(read.partitions);
-        profile.merge(&read.report.profile).map_err(|error| super::internal(error.to_string()))?;
-        quarantine.merge(read.report.quarantine);
+    let mut gathered = Gathered {
+        profile: Profiler::new(&gather.read.schema),
+        quarantine: Quarantine::default(),
+        partitions: Vec::new(),
+    };
+    let mut reads: VecDeque<Read> = fanout::children::<Read>(context, children)?.into();
+    while let Some(first) = reads.pop_front() {
+        let Some(file) = first.part_of.clone() else {
+            gathered.add(first, 0)?;
+            continue;
+        };
+        let mut parts = vec![first];
+        while reads.front().is_some_and(|next| next.part_of.as_ref().is_some_and(|of| of.path == file.path)) {
+            parts.extend(reads.pop_front());
+        }
+        gather_parts(context, &gather.read, &file, parts, &mut gathered)?;
     }
-    if let Some((message, hint)) = quarantine.over(&gather.bad_lines, profile.rows()) {
+    let Gathered { profile, quarantine, partitions } = gathered;
+    if let Some((message, hint)) = quarantine.over(&gather.bad_lines, profile.rows(), "lines can't be read") {
         let failure = Failure::new(ErrorCode::BadInput, message);
         return Err(match hint {
             Some(hint) => failure.with_hint(hint),
@@ -158,12 +185,61 @@ pub(crate) fn gather(
     }
     let quarantined = store_quarantine(context, &quarantine)?;
     let profile = context.put_json(&profile.finish())?;
-    let manifest = Manifest { schema: gather.schema.clone(), partitions, profile: Some(profile) };
+    let manifest = Manifest { schema: gather.read.schema.clone(), partitions, profile: Some(profile) };
     let dataset = store_manifest(context, &manifest)?;
     Ok(TaskEnd::Made(Output::Dataset { dataset, quarantine: quarantined }))
 }
 
-fn store_quarantine(context: &TaskContext<'_>, quarantine: &Quarantine) -> Result<Option<Quarantined>, Failure> {
+/// What was read so far.
+struct Gathered {
+    profile: Profiler,
+    quarantine: Quarantine,
+    partitions: Vec<PartitionRef>,
+}
+
+impl Gathered {
+    fn add(&mut self, read: Read, lines_before: u64) -> Result<(), Failure> {
+        let Read { partitions, mut report, .. } = read;
+        self.partitions.extend(partitions);
+        self.profile.merge(&report.profile).map_err(|error| super::internal(error.to_string()))?;
+        report.quarantine.shift(lines_before);
+        self.quarantine.merge(report.quarantine);
+        Ok(())
+    }
+}
+
+/// Puts the parts of a file together, and reads again what was read from the middle of a record.
+fn gather_parts(
+    context: &TaskContext<'_>,
+    read: &ReadFile,
+    file: &SourceFile,
+    parts: Vec<Read>,
+    gathered: &mut Gathered,
+) -> Result<(), Failure> {
+    let stretches: Vec<Stretch> = parts.iter().map(|part| part.report.stretch).collect();
+    let mut parts: Vec<Option<Read>> = parts.into_iter().map(Some).collect();
+    let mut chain = Chain::new();
+    loop {
+        match chain.next(file, &stretches) {
+            Link::Take { part, lines_before } => {
+                let part = parts[part].take().ok_or_else(|| super::internal("a part of a file came twice"))?;
+                gathered.add(part, lines_before)?;
+            }
+            Link::Read(mut part, lines_before) => {
+                let (partitions, report) = read_part(context, read, &mut part)?;
+                chain.was_read(report.stretch);
+                gathered.add(Read { partitions, report, part_of: None }, lines_before)?;
+            }
+            Link::End => return Ok(()),
+        }
+    }
+}
+
+/// Keeps the table of what was set apart, if anything was.
+pub(super) fn store_quarantine(
+    context: &TaskContext<'_>,
+    quarantine: &Quarantine,
+) -> Result<Option<Quarantined>, Failure> {
     if quarantine.total == 0 {
         return Ok(None);
     }

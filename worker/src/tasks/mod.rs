@@ -43,7 +43,9 @@ pub(crate) enum Child {
     Ingest(ingest::ReadFile),
     Transform(transform::RunQuery),
     Expect(expect::CheckPartition),
+    Train(Box<train::TrainPart>),
     Tune(Box<tune::RunTrial>),
+    Score(score::ScoreGroups),
     Noop(noop::Wait),
 }
 
@@ -61,7 +63,9 @@ pub(crate) enum JoinWhat {
     Ingest(ingest::GatherFiles),
     Transform(transform::GatherPartitions),
     Expect(expect::Conclude),
+    Train(Box<train::JoinParts>),
     Tune(Box<tune::TrainWinner>),
+    Score(score::WriteFile),
     Noop,
 }
 
@@ -93,11 +97,11 @@ pub(crate) fn step(
         Task::Transform(transform) => transform::plan(context, transform, payload, cache_key),
         Task::Expect(expect) => expect::plan(context, expect, cache_key),
         Task::Split(split) => split::split(context, split),
-        Task::Train(train) => train::train(context, train),
+        Task::Train(train) => train::plan(context, train, cache_key),
         Task::Tune(tune) => tune::plan(context, tune, cache_key),
         Task::Validate(validate) => validate::validate(context, validate, payload),
         Task::Register(register) => register::register(context, register),
-        Task::Score(score) => score::score(context, score, payload),
+        Task::Score(score) => score::plan(context, score, payload, cache_key),
         Task::Noop(noop) => noop::plan(context, noop, cache_key),
     }
 }
@@ -108,7 +112,9 @@ pub(crate) fn child(context: &TaskContext<'_>, child: &Child, item: Option<&Item
         Child::Ingest(read) => ingest::read(context, read, item),
         Child::Transform(query) => transform::run(context, query, item),
         Child::Expect(check) => expect::check(context, check, item),
+        Child::Train(part) => train::run(context, part, item),
         Child::Tune(trial) => tune::run(context, trial, item),
+        Child::Score(groups) => score::run(context, groups, item),
         Child::Noop(wait) => noop::wait(context, wait),
     }
 }
@@ -123,7 +129,9 @@ pub(crate) fn join(
         JoinWhat::Ingest(gather) => ingest::gather(context, gather, children),
         JoinWhat::Transform(gather) => transform::gather(context, gather, children),
         JoinWhat::Expect(conclude) => expect::conclude(context, conclude, children),
+        JoinWhat::Train(gather) => train::gather(context, gather, children),
         JoinWhat::Tune(winner) => tune::train_winner(context, winner),
+        JoinWhat::Score(write) => score::gather(context, write, children),
         JoinWhat::Noop => Ok(TaskEnd::Made(Output::Nothing)),
     }
 }

@@ -1,29 +1,76 @@
-//! Scores a dataset into a file: written aside, synced and renamed, so a file is whole or not there.
+//! Scores a dataset into a file: one child some row groups, joined in their order. The file is written aside, synced
+//! and renamed, so it is whole or not there.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Date32Type, Field, Float64Type, Int64Type, Schema, TimestampMicrosecondType};
-use gristmill_ml::dates::{format_date, format_timestamp};
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, Schema};
+use gristmill_ml::ingest::Quarantine;
 use gristmill_ml::model::Model;
-use gristmill_ml::partition::{PartitionReader, PartitionWriter};
+use gristmill_ml::partition::{self, PartitionReader};
 use gristmill_ml::table::TableSchema;
+use gristmill_protocol::message::InputValue;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::{Files, StepPayload};
-use gristmill_protocol::pipeline::steps::Score;
+use gristmill_protocol::pipeline::steps::{BadLines, Score};
 use gristmill_protocol::{Digest, ErrorCode, Failure};
+use gristmill_worker_runtime::Item;
+use serde::{Deserialize, Serialize};
 
+use super::ingest::store_quarantine;
 use super::validate::{load, model_of};
-use super::{TaskEnd, if_stopped};
+use super::{Child, Join, JoinWhat, TaskEnd, if_stopped, internal};
 use crate::context::{TaskContext, resolve};
-use crate::datasets::{blobs, load_manifest};
-use crate::documents::Manifest;
-use crate::failure::{IntoFailure, io};
-use crate::spans;
+use crate::datasets::load_manifest;
+use crate::failure::IntoFailure;
+use crate::score_file::{Piece, ScoreFile, row_text};
+use crate::{fanout, spans};
+
+/// Rows of a child, rounded to row groups: half a second of a forest of a hundred trees, so that a child's own
+/// cost doesn't show, and a lost one is soon done again.
+const CHILD_ROWS: u64 = 4 * partition::ROW_GROUP_ROWS as u64;
+
+/// Scores row groups of one partition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct ScoreGroups {
+    model: Digest,
+    /// What the dataset is called, for rows that can't be scored.
+    input: String,
+    keep: Vec<String>,
+    output: TableSchema,
+    csv: bool,
+}
+
+/// Row groups of a partition.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Groups {
+    partition: Digest,
+    first: u32,
+    count: u32,
+    /// The number of their first row in the dataset, from 0.
+    first_row: u64,
+}
+
+/// What came of a child.
+#[derive(Serialize, Deserialize)]
+struct Scored {
+    /// The rows as they will stand in the file; none when there are none.
+    piece: Option<Digest>,
+    rows: u64,
+    quarantine: Quarantine,
+}
+
+/// Puts the children's pieces into one file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct WriteFile {
+    path: String,
+    /// Whether the file goes into the artifact store, because it is somebody else's to put where it belongs.
+    uploaded: bool,
+    output: TableSchema,
+    csv: bool,
+    bad_rows: BadLines,
+}
 
 /// The file that the step writes and the model it uses, which may be the registry's.
 pub(crate) fn world(context: &TaskContext<'_>, score: &Score, work_folder: &str) -> Result<String, Failure> {
@@ -47,173 +94,177 @@ fn model_digest(context: &TaskContext<'_>, score: &Score) -> Result<Digest, Fail
     model_of(context, &score.model)
 }
 
-/// Scores all rows in their order.
-pub(crate) fn score(context: &TaskContext<'_>, score: &Score, payload: &StepPayload) -> Result<TaskEnd, Failure> {
-    let model = load(context, model_digest(context, score)?)?;
+/// Checks that the model fits the dataset and that the file can be written, and grows the children.
+pub(crate) fn plan(
+    context: &TaskContext<'_>,
+    score: &Score,
+    payload: &StepPayload,
+    cache_key: Option<Digest>,
+) -> Result<TaskEnd, Failure> {
+    let digest = model_digest(context, score)?;
+    let model = load(context, digest)?;
     let manifest = load_manifest(context, context.dataset(&score.input)?.manifest)?;
+    if manifest.rows() == 0 {
+        return Err(Failure::new(ErrorCode::BadInput, "there are no rows to score"));
+    }
     let keep: Vec<String> = match &score.keep {
         Some(keep) => keep.clone(),
         None => manifest.schema.names().map(str::to_owned).collect(),
     };
+    let kept = manifest.schema.project(&keep).map_err(|error| {
+        let failure = Failure::new(ErrorCode::BadInput, error.to_string());
+        match error.hint() {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })?;
+    let nothing = RecordBatch::new_empty(manifest.schema.to_arrow());
+    let predictions = model.predict(&nothing).map_err(IntoFailure::into_failure)?.columns();
+    let output = with_predictions(&kept.to_arrow(), &keep, &predictions);
+    let output = TableSchema::from_arrow(&output).map_err(|error| internal(error.to_string()))?;
+
     let path = resolve(&payload.work_folder, &score.output);
-    let scratch = match payload.files {
-        Files::Here => None,
-        // The file is somebody else's to put there; here it is on its way into the artifact store.
-        Files::Uploaded { .. } => Some(context.scratch()?),
-    };
-    let attempted = |verb: &str, path: &Path| format!("failed to {verb} `{}`", path.display());
-    let folder = match &scratch {
-        Some(scratch) => scratch.path(),
-        None => path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-    };
-    std::fs::create_dir_all(folder).map_err(|error| io(&error, attempted("make folder", folder)))?;
-    let aside = tempfile::Builder::new()
-        .prefix(".scores-")
-        .tempfile_in(folder)
-        .map_err(|error| io(&error, attempted("write in", folder)))?;
+    let uploaded = matches!(payload.files, Files::Uploaded { .. });
+    if !uploaded {
+        ScoreFile::make_folder(&path)?;
+    }
+    let mut pieces = Vec::new();
+    let mut first_row = 0;
+    for partition in &manifest.partitions {
+        let groups = partition::row_groups(context.blob(partition.digest)?).map_err(IntoFailure::into_failure)?;
+        let mut current = Groups { partition: partition.digest, first: 0, count: 0, first_row };
+        let mut rows = 0;
+        for (at, group) in (0..).zip(groups) {
+            if rows > 0 && rows + group > CHILD_ROWS {
+                pieces.push(current.clone());
+                current = Groups { first: at, count: 0, first_row, ..current };
+                rows = 0;
+            }
+            current.count += 1;
+            rows += group;
+            first_row += group;
+        }
+        if rows > 0 {
+            pieces.push(current);
+        }
+    }
     let csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
-    let file = aside.as_file().try_clone().map_err(|error| io(&error, attempted("write", &path)))?;
-    let Some(rows) = write_rows(context, &model, &manifest, &keep, csv, file, &path)? else {
-        return Ok(TaskEnd::Stopped);
-    };
-    aside.as_file().sync_all().map_err(|error| io(&error, attempted("write", &path)))?;
-    if scratch.is_some() {
-        let (artifact, bytes) = context.put_file(aside.path())?;
-        let path = path.display().to_string();
-        return Ok(TaskEnd::Made(Output::Scores { path, rows, bytes, modified_ms: 0, artifact: Some(artifact) }));
-    }
-    // Temporary files are private; the result is as any file that the user makes.
-    make_readable(aside.as_file()).map_err(|error| io(&error, attempted("write", &path)))?;
-    aside.persist(&path).map_err(|error| io(&error.error, attempted("write", &path)))?;
-    let (bytes, modified_ms) = file_facts(&path).unwrap_or_default();
-    Ok(TaskEnd::Made(Output::Scores { path: path.display().to_string(), rows, bytes, modified_ms, artifact: None }))
+    let path = path.display().to_string();
+    let what = WriteFile { path, uploaded, output: output.clone(), csv, bad_rows: score.bad_rows };
+    let child = ScoreGroups { model: digest, input: score.input.clone(), keep, output, csv };
+    let join = Join { what: JoinWhat::Score(what), cache_key };
+    fanout::expand(context, &pieces, &Child::Score(child), &join).map(TaskEnd::Expanded)
 }
 
-fn make_readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-/// Writes the scored rows; returns how many, or nothing when the task was told to stop.
-fn write_rows(
-    context: &TaskContext<'_>,
-    model: &Model,
-    manifest: &Manifest,
-    keep: &[String],
-    csv: bool,
-    file: File,
-    path: &Path,
-) -> Result<Option<u64>, Failure> {
-    let mut columns: Vec<String> = keep.to_vec();
-    let read = model.signature().iter().map(|input| &input.name).filter(|name| !keep.contains(name));
+/// Scores some row groups.
+pub(crate) fn run(context: &TaskContext<'_>, score: &ScoreGroups, item: Option<&Item>) -> Result<TaskEnd, Failure> {
+    let groups: Groups = fanout::item(context, item)?;
+    let model = load(context, score.model)?;
+    let mut columns = score.keep.clone();
+    let read = model.signature().iter().map(|input| &input.name).filter(|name| !score.keep.contains(name));
     columns.extend(read.cloned());
-    let mut writer: Option<Writer> = None;
-    let mut rows = 0;
-    let mut file = Some(file);
-    for blob in blobs(context, manifest)? {
-        if if_stopped(context).is_some() {
-            return Ok(None);
-        }
+    let scratch = context.scratch()?;
+    let mut piece = Piece::begin(&scratch.path().join("piece"), &score.output, score.csv)?;
+    let mut quarantine = Quarantine::default();
+    let mut row = groups.first_row;
+    {
         let _scoring = spans::score_partition().entered();
-        for batch in PartitionReader::open(blob, Some(&columns)).map_err(IntoFailure::into_failure)? {
+        let range = groups.first as usize..(groups.first + groups.count) as usize;
+        let reader = PartitionReader::open_groups(context.blob(groups.partition)?, Some(&columns), range)
+            .map_err(IntoFailure::into_failure)?;
+        for batch in reader {
+            if let Some(end) = if_stopped(context) {
+                return Ok(end);
+            }
             let batch = batch.map_err(IntoFailure::into_failure)?;
-            let scored = scored_batch(model, &batch, keep)?;
-            if let Some(file) = file.take() {
-                writer = Some(Writer::begin(csv, file, &scored, path)?);
-            }
-            if let Some(writer) = &mut writer {
-                writer.write(&scored, path)?;
-            }
-            rows += batch.num_rows() as u64;
-            context.control.progress(rows, Some(manifest.rows()), "rows");
+            score_rows(&model, score, &batch, row, &mut piece, &mut quarantine)?;
+            row += batch.num_rows() as u64;
+            context.control.progress(row - groups.first_row, None, "rows");
         }
     }
-    match writer {
-        Some(writer) => writer.finish(path)?,
-        None => return Err(Failure::new(ErrorCode::BadInput, "there are no rows to score")),
+    let (path, rows) = piece.finish()?;
+    let piece = if rows > 0 { Some(context.put_file(&path)?.0) } else { None };
+    context.put_result(&Scored { piece, rows, quarantine }).map(TaskEnd::Result)
+}
+
+/// Scores rows; when one of them can't be, halves are looked at until it alone is set apart.
+fn score_rows(
+    model: &Model,
+    score: &ScoreGroups,
+    batch: &RecordBatch,
+    first_row: u64,
+    piece: &mut Piece,
+    quarantine: &mut Quarantine,
+) -> Result<(), Failure> {
+    match model.predict(batch) {
+        Ok(predictions) => {
+            let keep: Vec<usize> = (0..score.keep.len()).collect();
+            let kept = batch.project(&keep).map_err(|error| internal(error.to_string()))?;
+            let mut arrays = kept.columns().to_vec();
+            arrays.extend(predictions.columns().into_iter().map(|(_, array)| array));
+            let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+            let scored = RecordBatch::try_new_with_options(score.output.to_arrow(), arrays, &options)
+                .map_err(|error| internal(error.to_string()))?;
+            piece.write(&scored)
+        }
+        Err(error) if error.is_of_a_row() && batch.num_rows() == 1 => {
+            let text = row_text(batch);
+            quarantine.add(Path::new(&score.input), first_row + 1, error.reason(), text.as_bytes());
+            Ok(())
+        }
+        Err(error) if error.is_of_a_row() => {
+            let half = batch.num_rows() / 2;
+            score_rows(model, score, &batch.slice(0, half), first_row, piece, quarantine)?;
+            let rest = batch.slice(half, batch.num_rows() - half);
+            score_rows(model, score, &rest, first_row + half as u64, piece, quarantine)
+        }
+        Err(error) => Err(error.into_failure()),
     }
-    Ok(Some(rows))
 }
 
 /// The kept columns and what the model says, whose names give way to the table's own.
-fn scored_batch(model: &Model, batch: &RecordBatch, keep: &[String]) -> Result<RecordBatch, Failure> {
-    let predictions = model.predict(batch).map_err(IntoFailure::into_failure)?;
-    let mut fields = Vec::new();
-    let mut arrays: Vec<ArrayRef> = Vec::new();
-    for name in keep {
-        let at = batch.schema().index_of(name).map_err(|error| Failure::new(ErrorCode::BadInput, error.to_string()))?;
-        fields.push(batch.schema().field(at).clone());
-        arrays.push(batch.column(at).clone());
+fn with_predictions(kept: &Schema, keep: &[String], predictions: &[(String, ArrayRef)]) -> Schema {
+    let mut fields: Vec<Field> = kept.fields().iter().map(|field| field.as_ref().clone()).collect();
+    for (name, array) in predictions {
+        let name = if keep.contains(name) { format!("model_{name}") } else { name.clone() };
+        fields.push(Field::new(name, array.data_type().clone(), false));
     }
-    for (name, array) in predictions.columns() {
-        let name = if keep.contains(&name) { format!("model_{name}") } else { name };
-        fields.push(Field::new(name, array.data_type().clone(), array.null_count() > 0));
-        arrays.push(array);
-    }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).map_err(|error| super::internal(error.to_string()))
+    Schema::new(fields)
 }
 
-/// What writes the rows.
-enum Writer {
-    Parquet(Box<PartitionWriter<BufWriter<File>>>),
-    Csv(Box<csv::Writer<BufWriter<File>>>),
-}
-
-impl Writer {
-    fn begin(csv: bool, file: File, first: &RecordBatch, path: &Path) -> Result<Writer, Failure> {
-        let file = BufWriter::new(file);
-        if csv {
-            let mut writer = csv::Writer::from_writer(file);
-            let schema = first.schema();
-            let names = schema.fields().iter().map(|field| field.name());
-            writer.write_record(names).map_err(|error| csv_failure(error, path))?;
-            return Ok(Writer::Csv(Box::new(writer)));
+/// Puts the pieces into one file, unless too many rows couldn't be scored.
+pub(crate) fn gather(context: &TaskContext<'_>, gather: &WriteFile, children: &InputValue) -> Result<TaskEnd, Failure> {
+    let (mut pieces, mut rows, mut quarantine) = (Vec::new(), 0, Quarantine::default());
+    for scored in fanout::children::<Scored>(context, children)? {
+        rows += scored.rows;
+        pieces.extend(scored.piece);
+        quarantine.merge(scored.quarantine);
+    }
+    if let Some((message, hint)) = quarantine.over(&gather.bad_rows, rows, "rows can't be scored") {
+        let failure = Failure::new(ErrorCode::BadInput, message);
+        return Err(match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        });
+    }
+    let quarantine = store_quarantine(context, &quarantine)?;
+    let path = Path::new(&gather.path);
+    let scratch = if gather.uploaded { Some(context.scratch()?) } else { None };
+    let folder = scratch.as_ref().map(tempfile::TempDir::path);
+    let mut file = ScoreFile::begin(path, folder, &gather.output, gather.csv)?;
+    for piece in pieces {
+        if let Some(end) = if_stopped(context) {
+            return Ok(end);
         }
-        let schema = TableSchema::from_arrow(&first.schema()).map_err(|error| super::internal(error.to_string()))?;
-        Ok(Writer::Parquet(Box::new(PartitionWriter::new(file, &schema).map_err(IntoFailure::into_failure)?)))
+        file.append(context.blob(piece)?)?;
     }
-
-    fn write(&mut self, batch: &RecordBatch, path: &Path) -> Result<(), Failure> {
-        match self {
-            Writer::Parquet(writer) => writer.write(batch).map_err(IntoFailure::into_failure),
-            Writer::Csv(writer) => {
-                for row in 0..batch.num_rows() {
-                    let cells = batch.columns().iter().map(|column| cell(column, row));
-                    writer.write_record(cells).map_err(|error| csv_failure(error, path))?;
-                }
-                Ok(())
-            }
-        }
+    let path = gather.path.clone();
+    if gather.uploaded {
+        let (artifact, bytes) = context.put_file(file.finish()?.path())?;
+        let artifact = Some(artifact);
+        return Ok(TaskEnd::Made(Output::Scores { path, rows, bytes, modified_ms: 0, artifact, quarantine }));
     }
-
-    fn finish(self, path: &Path) -> Result<(), Failure> {
-        let flushed = match self {
-            Writer::Parquet(writer) => writer.finish().map_err(IntoFailure::into_failure)?.0.flush(),
-            Writer::Csv(mut writer) => writer.flush(),
-        };
-        flushed.map_err(|error| io(&error, format!("failed to write `{}`", path.display())))
-    }
-}
-
-fn csv_failure(error: csv::Error, path: &Path) -> Failure {
-    let attempted = format!("failed to write `{}`", path.display());
-    match error.into_kind() {
-        csv::ErrorKind::Io(error) => io(&error, attempted),
-        other => super::internal(format!("{attempted}: {other:?}")),
-    }
-}
-
-/// A cell as text; nothing for a missing value.
-fn cell(column: &ArrayRef, row: usize) -> String {
-    if column.is_null(row) {
-        return String::new();
-    }
-    match column.data_type() {
-        DataType::Boolean => column.as_boolean().value(row).to_string(),
-        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
-        DataType::Float64 => column.as_primitive::<Float64Type>().value(row).to_string(),
-        DataType::Date32 => format_date(column.as_primitive::<Date32Type>().value(row)),
-        DataType::Timestamp(..) => format_timestamp(column.as_primitive::<TimestampMicrosecondType>().value(row)),
-        _ => column.as_string::<i32>().value(row).to_owned(),
-    }
+    file.persist()?;
+    let (bytes, modified_ms) = file_facts(Path::new(&path)).unwrap_or_default();
+    Ok(TaskEnd::Made(Output::Scores { path, rows, bytes, modified_ms, artifact: None, quarantine }))
 }

@@ -10,10 +10,14 @@ use gristmill_learn::search::{
     Ask, Assignment, Better, Domain, Halving, Outcome, Parameter, Sampler, Settings, Space, Study, Tpe, Value,
 };
 use gristmill_ml::estimators::{self, Control, TrainError};
+use gristmill_ml::features::columns_read;
 use gristmill_ml::metrics::{self, Direction};
+use gristmill_ml::model::decision;
 use gristmill_ml::partition::PartitionReader;
+use gristmill_ml::table::TableSchema;
 use gristmill_ml::target::{Target, TargetFitter};
 use gristmill_ml::trial::{Trial, TrialData, TrialError};
+use gristmill_ml::weights::Weights;
 use gristmill_protocol::message::ReturnCause;
 use gristmill_protocol::pipeline::duration;
 use gristmill_protocol::pipeline::steps::{SearchSampler, Train, Tune};
@@ -79,6 +83,8 @@ pub(crate) fn plan(context: &TaskContext<'_>, tune: &Tune, cache_key: Option<Dig
         let (algorithm, _) = settle(tune, &study.space().sample(tune.seed, at))?;
         estimators::check(&algorithm, &target).map_err(IntoFailure::into_failure)?;
     }
+    decision::check(tune.calibrate, tune.threshold.as_ref(), &target).map_err(IntoFailure::into_failure)?;
+    Weights::new(tune.weight.as_ref(), tune.class_weight.as_ref(), &target).map_err(IntoFailure::into_failure)?;
     let until_ms = match &tune.time {
         Some(time) => {
             let ms = duration::parse(time).map_err(|error| bad(error.to_string()))?;
@@ -131,7 +137,10 @@ pub(crate) fn run(context: &TaskContext<'_>, trial: &RunTrial, item: Option<&Ite
     let data = table(context, trial)?;
     let began = Instant::now();
     let (algorithm, features) = settle(tune, &job.assignment)?;
+    let weights = Weights::new(tune.weight.as_ref(), tune.class_weight.as_ref(), data.target())
+        .map_err(IntoFailure::into_failure)?;
     let attempt = Trial {
+        weights: &weights,
         algorithm: &algorithm,
         features: &features,
         metric,
@@ -194,10 +203,13 @@ pub(crate) fn train_winner(context: &TaskContext<'_>, winner: &TrainWinner) -> R
         task: tune.task,
         features,
         algorithm,
-        calibrate: None,
-        threshold: None,
-        kept: None,
+        calibrate: tune.calibrate,
+        threshold: tune.threshold.clone(),
+        kept: tune.kept,
+        weight: tune.weight.clone(),
+        class_weight: tune.class_weight.clone(),
         seed: tune.seed,
+        parts: None,
     };
     train::train_on(context, &train, search.manifest, Some(study))
 }
@@ -274,20 +286,20 @@ fn settle(tune: &Tune, assignment: &Assignment) -> Result<(Algorithm, Features),
 }
 
 /// The columns that trials read.
-fn columns(tune: &Tune) -> Vec<&str> {
-    let mut columns = vec![tune.target.as_str()];
-    let features = tune.features.numeric.iter().chain(&tune.features.categorical);
-    for column in features.chain(&tune.folds.column) {
-        if !columns.contains(&column.as_str()) {
+fn columns(tune: &Tune, schema: &TableSchema) -> Result<Vec<String>, Failure> {
+    let mut columns = vec![tune.target.clone()];
+    let features = columns_read(&tune.features, schema).map_err(IntoFailure::into_failure)?;
+    for column in features.into_iter().chain(tune.folds.column.clone()).chain(tune.weight.clone()) {
+        if !columns.contains(&column) {
             columns.push(column);
         }
     }
-    columns
+    Ok(columns)
 }
 
 fn fit_target(context: &TaskContext<'_>, tune: &Tune, manifest: Digest) -> Result<Target, Failure> {
     let manifest = load_manifest(context, manifest)?;
-    let schema = manifest.schema.project(&columns(tune)).map_err(|error| {
+    let schema = manifest.schema.project(&columns(tune, &manifest.schema)?).map_err(|error| {
         let failure = Failure::new(ErrorCode::BadInput, error.to_string());
         match error.hint() {
             Some(hint) => failure.with_hint(hint),
@@ -307,7 +319,9 @@ fn fit_target(context: &TaskContext<'_>, tune: &Tune, manifest: Digest) -> Resul
 /// What tells this table with these folds from others.
 fn table_key(search: &RunTrial) -> Digest {
     let tune = &search.search.tune;
-    Digest::of(&wire::encode(&(search.manifest, columns(tune), tune.task, &tune.folds, tune.seed)))
+    let listed: Vec<&str> = tune.features.listed().collect();
+    let columns = (&tune.target, listed, &tune.features.expressions, &tune.weight);
+    Digest::of(&wire::encode(&(search.manifest, columns, tune.task, &tune.folds, tune.seed)))
 }
 
 fn table(context: &TaskContext<'_>, search: &RunTrial) -> Result<std::sync::Arc<TrialData>, Failure> {
@@ -315,7 +329,7 @@ fn table(context: &TaskContext<'_>, search: &RunTrial) -> Result<std::sync::Arc<
         let tune = &search.search.tune;
         let target = fit_target(context, tune, search.manifest)?;
         let manifest = load_manifest(context, search.manifest)?;
-        let columns = columns(tune);
+        let columns = columns(tune, &manifest.schema)?;
         let mut batches = Vec::new();
         for blob in blobs(context, &manifest)? {
             for batch in PartitionReader::open(blob, Some(&columns)).map_err(IntoFailure::into_failure)? {

@@ -10,6 +10,7 @@ use gristmill_ml::partition::PartitionReader;
 use gristmill_ml::table::TableSchema;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::StepPayload;
+use gristmill_protocol::pipeline::Learning;
 use gristmill_protocol::pipeline::steps::{Budget, Gate, Intervals, Validate};
 use gristmill_protocol::{Digest, ErrorCode, Failure};
 use gristmill_registry::{NewVersion, RegistryError};
@@ -48,6 +49,12 @@ pub(crate) fn validate(
     let digest = model_of(context, &validate.model)?;
     let bytes = context.get(digest)?;
     let model = Model::from_bytes(&bytes).map_err(IntoFailure::into_failure)?;
+    if model.learning() == Learning::Clustering {
+        let text = format!("`{}` finds groups, and there is no truth to measure them by", validate.model);
+        return Err(
+            Failure::new(ErrorCode::BadPipeline, text).with_hint("remove the step; `score` tells each row's group")
+        );
+    }
     let dataset = context.dataset(&validate.input)?;
     let manifest = load_manifest(context, dataset.manifest)?;
     let blobs = blobs(context, &manifest)?;

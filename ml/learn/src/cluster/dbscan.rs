@@ -78,6 +78,13 @@ impl TryFrom<DbscanData> for Dbscan {
     }
 }
 
+/// What is looked up is made of the cores.
+impl PartialEq for Dbscan {
+    fn eq(&self, other: &Dbscan) -> bool {
+        (self.radius, &self.cores, &self.groups) == (other.radius, &other.cores, &other.groups)
+    }
+}
+
 /// The groups of the rows.
 #[derive(Clone, Debug)]
 pub struct Dense {

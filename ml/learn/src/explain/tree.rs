@@ -12,6 +12,8 @@ pub struct Split {
     pub threshold: f64,
     pub left: usize,
     pub right: usize,
+    /// Where missing values go.
+    pub missing_right: bool,
 }
 
 /// A tree as attributions see it. Node 0 is the root; a walk down must end.
@@ -25,9 +27,9 @@ pub trait TreeView {
     /// Training rows, or their weight, that came through a node.
     fn cover(&self, node: usize) -> f64;
 
-    /// Which way a value goes. A missing value goes right unless a tree says otherwise.
+    /// Which way a value goes.
     fn goes_left(&self, split: &Split, value: f64) -> bool {
-        value <= split.threshold
+        value <= split.threshold || (value.is_nan() && !split.missing_right)
     }
 }
 
@@ -193,7 +195,7 @@ mod tests {
             let to_left = chance.below(cover + 1);
             let left = grow(chance, nodes, depth - 1, features, to_left);
             let right = grow(chance, nodes, depth - 1, features, cover - to_left);
-            nodes[at].split = Some(Split { feature, threshold, left, right });
+            nodes[at].split = Some(Split { feature, threshold, left, right, missing_right: true });
         }
         at
     }

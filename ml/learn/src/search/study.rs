@@ -183,7 +183,7 @@ pub enum TellError {
 }
 
 /// A trial as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Trial {
     pub number: u32,
     pub assignment: Assignment,
@@ -193,7 +193,7 @@ pub struct Trial {
 }
 
 /// Where a trial is.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TrialState {
     /// This job of it is decided and not told.
