@@ -119,6 +119,22 @@ fn components_stand_in_place_of_numbers() {
 }
 
 #[test]
+fn features_are_found_in_the_profile_on_request() {
+    let place = place(
+        "target: late\nfeatures: { infer: true, numeric: [ { column: dep_delay, clip: [-20, 240] } ] }\n\
+         algorithm: { gradient_boosting: { iterations: 5 } }",
+    );
+    let model = content(&place, &digest(&place));
+    let names: Vec<&str> = model["inputs"].as_array().expect("inputs").iter().filter_map(Value::as_str).collect();
+    assert_eq!(names[0], "dep_delay");
+    for (column, is_taken) in
+        [("time_hour", true), ("carrier", true), ("distance", true), ("tailnum", false), ("late", false)]
+    {
+        assert_eq!(names.contains(&column), is_taken, "{column}: {names:?}");
+    }
+}
+
+#[test]
 fn a_forest_is_the_same_in_any_number_of_parts() {
     let forest = |parts: &str| {
         format!(

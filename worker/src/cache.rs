@@ -7,6 +7,7 @@
 use gristmill_backends::state::StateError;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::pipeline::Task;
+use gristmill_protocol::pipeline::steps::Train;
 use gristmill_protocol::{Digest, Failure, wire};
 use tracing::debug;
 
@@ -16,16 +17,13 @@ use crate::datasets::load_manifest;
 /// Raised whenever steps of a kind come to make something else of the same inputs.
 fn code_version(task: &Task) -> u32 {
     match task {
+        Task::Train(_) | Task::Tune(_) | Task::Register(_) | Task::Noop(_) => 1,
         Task::Ingest(_)
         | Task::Transform(_)
         | Task::Expect(_)
         | Task::Split(_)
-        | Task::Train(_)
-        | Task::Tune(_)
-        | Task::Register(_)
-        | Task::Score(_)
-        | Task::Noop(_) => 1,
-        Task::Validate(_) => 2,
+        | Task::Validate(_)
+        | Task::Score(_) => 2,
     }
 }
 
@@ -35,7 +33,11 @@ pub(crate) fn key(
     inputs: &[(String, Output)],
     world: &str,
 ) -> Digest {
-    let task = &payload.task;
+    let task = match &payload.task {
+        // How many tasks train it changes nothing of a model.
+        Task::Train(train) => &Task::Train(Train { parts: None, ..train.clone() }),
+        task => task,
+    };
     let inputs = input_digests(payload, inputs);
     Digest::of(&wire::encode(&(task.kind(), code_version(task), task, inputs, world)))
 }

@@ -39,6 +39,7 @@ mod components;
 mod computed;
 mod error;
 mod fit;
+mod infer;
 mod levels;
 mod number;
 mod plan;
@@ -60,6 +61,7 @@ pub use components::ComponentsFitter;
 pub use computed::StoredExpression;
 pub use error::FeatureError;
 pub use fit::{FeatureFitter, columns_read};
+pub use infer::infer;
 pub use plan::FeaturePlan;
 
 use calendar::DateOutput;

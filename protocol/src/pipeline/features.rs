@@ -15,6 +15,10 @@ use crate::limits::{EXPRESSION_CHARS_MAX, EXPRESSIONS_MAX};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Features {
+    /// Takes the columns that no list names, too, as their profile suggests: numbers, texts of up to 256 levels,
+    /// booleans, days and points in time. Left out are columns of one value, identifiers and long lists of texts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub infer: bool,
     /// Columns taken as numbers.
     #[serde(default)]
     pub numeric: Vec<Listed<NumericColumn>>,

@@ -20,6 +20,7 @@ mod graph;
 pub mod names;
 mod params;
 mod references;
+pub mod roles;
 pub mod schema;
 mod sense;
 pub mod source;

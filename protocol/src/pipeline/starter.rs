@@ -1,24 +1,17 @@
 //! The pipeline that `gristmill init` writes: a first one that runs, with comments for whoever edits it.
 //!
-//! What it says is read off the table: types, distinct values and missing ones. It prefers to leave a column
-//! out and say so over guessing: a column that tells rows apart, and one that has a single value, teach a
-//! model nothing. The target's meaning decides between classes and numbers by the same rule as `train`.
+//! What it says is read off the table: types, distinct values and missing ones (`roles.rs`). The target's meaning decides between classes and numbers by the same rule as `train`.
 
 use std::fmt::Write;
 
 use super::names::as_name;
+use super::roles::{Role, role};
 use super::steps::{ColumnType, Learning};
 
-/// Levels up to which a text is taken as a category: the default of `levels_max`.
-const LEVELS_MAX: u64 = 256;
 /// Levels up to which the allowed values are listed in a rule, and a line stays readable.
 const LISTED_MAX: usize = 24;
 /// Distinct values up to which whole numbers can be classes rather than quantities.
 const CLASSES_MAX: u64 = 2;
-/// Share of rows with a value of their own from which a text or a whole number is taken as an identifier.
-const IDENTIFIER_SHARE: f64 = 0.95;
-/// Rows under which a table is too small to tell an identifier from a quantity.
-const IDENTIFIER_ROWS_MIN: u64 = 20;
 
 /// What is known of a table before the first pipeline is written for it.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,22 +39,14 @@ pub struct StarterColumn {
     pub levels: Vec<String>,
 }
 
-/// What becomes of a column.
-enum Role {
-    Target,
-    Numeric,
-    Categorical,
-    /// Left out, and why.
-    Left(&'static str),
-}
-
 /// Writes a commented pipeline for the table; the checker accepts it without a warning.
 ///
 /// The columns that can't be used are named in a comment. When none can, the features are empty and the
 /// checker says so: there is nothing to learn from.
 pub fn starter_pipeline(table: &StarterTable) -> String {
     let learning = learning(table);
-    let roles: Vec<(&StarterColumn, Role)> = table.columns.iter().map(|column| (column, role(column, table))).collect();
+    let roles: Vec<(&StarterColumn, Option<Role>)> =
+        table.columns.iter().map(|column| (column, role_in(column, table))).collect();
     let model = as_name(&table.target).unwrap_or_else(|| "model".to_owned());
     let ending = match learning {
         Learning::Classification => "tells the class",
@@ -131,6 +116,12 @@ pub fn starter_pipeline(table: &StarterTable) -> String {
     text
 }
 
+/// The role of a column; none of the target.
+fn role_in(column: &StarterColumn, table: &StarterTable) -> Option<Role> {
+    let nulls = (table.rows as f64 * column.null_share).round() as u64;
+    (column.name != table.target).then(|| role(column.kind, table.rows, nulls, column.distinct))
+}
+
 /// By the rule of `train` for a target whose task isn't given, but that rare whole numbers count as classes
 /// only when there are two.
 fn learning(table: &StarterTable) -> Learning {
@@ -157,25 +148,7 @@ fn gate(table: &StarterTable, learning: Learning) -> (&'static str, &'static str
     }
 }
 
-fn role(column: &StarterColumn, table: &StarterTable) -> Role {
-    if column.name == table.target {
-        return Role::Target;
-    }
-    let filled = table.rows as f64 * (1.0 - column.null_share);
-    let is_identifier =
-        table.rows >= IDENTIFIER_ROWS_MIN && column.distinct as f64 >= IDENTIFIER_SHARE * filled && column.distinct > 2;
-    match column.kind {
-        _ if column.distinct <= 1 => Role::Left("it has one value"),
-        ColumnType::String if is_identifier => Role::Left("nearly every row has its own value"),
-        ColumnType::Integer if is_identifier => Role::Left("nearly every row has its own value, like an identifier"),
-        ColumnType::String if column.distinct > LEVELS_MAX => Role::Left("it has too many different texts"),
-        ColumnType::String | ColumnType::Boolean => Role::Categorical,
-        ColumnType::Integer | ColumnType::Float => Role::Numeric,
-        ColumnType::Date | ColumnType::Timestamp => Role::Left("make numbers of it in a `transform` first"),
-    }
-}
-
-fn expect_step(text: &mut String, data: &str, table: &StarterTable, roles: &[(&StarterColumn, Role)]) {
+fn expect_step(text: &mut String, data: &str, table: &StarterTable, roles: &[(&StarterColumn, Option<Role>)]) {
     let _ = write!(
         text,
         "  # What must hold of the data; a broken rule ends the run before anything is learned from it.\n\
@@ -186,10 +159,10 @@ fn expect_step(text: &mut String, data: &str, table: &StarterTable, roles: &[(&S
     for (column, role) in roles {
         let name = scalar(&column.name);
         match role {
-            Role::Target => {
+            None => {
                 let _ = writeln!(text, "        - {{ column: {name}, nulls: {{ max: 0 }} }}");
             }
-            Role::Numeric | Role::Categorical => {
+            Some(role @ (Role::Numeric | Role::Categorical | Role::Dates)) => {
                 let share = rounded_up(column.null_share);
                 let _ = writeln!(text, "        - {{ column: {name}, nulls: {{ max: {share} }} }}");
                 let are_levels_known = matches!(role, Role::Categorical)
@@ -203,26 +176,26 @@ fn expect_step(text: &mut String, data: &str, table: &StarterTable, roles: &[(&S
                     let _ = writeln!(text, "        - {{ column: {name}, in: [{levels}], severity: warn }}");
                 }
             }
-            Role::Left(_) => {}
+            Some(Role::Left(_)) => {}
         }
     }
 }
 
-fn train_step(text: &mut String, target: &str, learning: Learning, roles: &[(&StarterColumn, Role)]) {
+fn train_step(text: &mut String, target: &str, learning: Learning, roles: &[(&StarterColumn, Option<Role>)]) {
     let task = match learning {
         Learning::Classification => "classification",
         Learning::Regression => "regression",
         Learning::Clustering => "clustering",
     };
-    let named = |wanted: fn(&Role) -> bool| -> String {
+    let named = |wanted: Role| -> String {
         let names: Vec<String> =
-            roles.iter().filter(|(_, role)| wanted(role)).map(|(column, _)| scalar(&column.name)).collect();
+            roles.iter().filter(|(_, role)| *role == Some(wanted)).map(|(column, _)| scalar(&column.name)).collect();
         names.join(", ")
     };
     let left: Vec<(&StarterColumn, &str)> = roles
         .iter()
         .filter_map(|(column, role)| match role {
-            Role::Left(why) => Some((*column, *why)),
+            Some(Role::Left(why)) => Some((*column, *why)),
             _ => None,
         })
         .collect();
@@ -230,15 +203,14 @@ fn train_step(text: &mut String, target: &str, learning: Learning, roles: &[(&St
         text,
         "\n  model:\n    train:\n      input: parts.train\n      target: {target}\n      task: {task}\n      features:\n"
     );
-    for (key, names) in [
-        ("numeric", named(|role| matches!(role, Role::Numeric))),
-        ("categorical", named(|role| matches!(role, Role::Categorical))),
-    ] {
+    for (key, names) in
+        [("numeric", named(Role::Numeric)), ("categorical", named(Role::Categorical)), ("dates", named(Role::Dates))]
+    {
         if !names.is_empty() {
             let _ = writeln!(text, "        {key}: [{names}]");
         }
     }
-    if !roles.iter().any(|(_, role)| matches!(role, Role::Numeric | Role::Categorical)) {
+    if !roles.iter().any(|(_, role)| role.is_some_and(|role| !matches!(role, Role::Left(_)))) {
         *text += "        numeric: []    # no column can be used as it is\n";
     }
     if !left.is_empty() {

@@ -6,18 +6,18 @@ use std::ops::Range;
 use arrow::array::RecordBatch;
 use gristmill_ml::blob::SharedBlob;
 use gristmill_ml::estimators::{self, Control, Memory, Part, TrainError, TrainingSetBuilder};
-use gristmill_ml::features::{ComponentsFitter, FeatureFitter, FeaturePlan, FittedFeatures, columns_read};
+use gristmill_ml::features::{ComponentsFitter, FeatureFitter, FeaturePlan, FittedFeatures, columns_read, infer};
 use gristmill_ml::kept::{self, Kept};
 use gristmill_ml::model::{Model, Training, decision};
 use gristmill_ml::partition::PartitionReader;
-use gristmill_ml::profile::Profiler;
+use gristmill_ml::profile::{Profiler, TableProfile};
 use gristmill_ml::table::TableSchema;
 use gristmill_ml::target::{Target, TargetFitter};
 use gristmill_ml::weights::Weights;
 use gristmill_protocol::message::InputValue;
 use gristmill_protocol::output::Output;
-use gristmill_protocol::pipeline::Algorithm;
 use gristmill_protocol::pipeline::steps::Train;
+use gristmill_protocol::pipeline::{Algorithm, Features};
 use gristmill_protocol::{Digest, ErrorCode, Failure};
 use gristmill_worker_runtime::Item;
 use serde::{Deserialize, Serialize};
@@ -51,6 +51,8 @@ pub(crate) struct JoinParts {
 /// Trains the model, or grows children that each train a part of it.
 pub(crate) fn plan(context: &TaskContext<'_>, train: &Train, cache_key: Option<Digest>) -> Result<TaskEnd, Failure> {
     let manifest = context.dataset(&train.input)?.manifest;
+    let features = inferred(context, &train.features, manifest, &[Some(&train.target), train.weight.as_ref()])?;
+    let train = &Train { features, ..train.clone() };
     let rows = Rows::open(context, train, manifest)?;
     let target = rows.fit_target(train)?;
     let units = estimators::units(&train.algorithm, &target);
@@ -64,6 +66,34 @@ pub(crate) fn plan(context: &TaskContext<'_>, train: &Train, cache_key: Option<D
     let child = Child::Train(Box::new(TrainPart { train: train.clone(), manifest }));
     let what = JoinWhat::Train(Box::new(JoinParts { train: train.clone(), manifest }));
     fanout::expand(context, &ranges, &child, &Join { what, cache_key }).map(TaskEnd::Expanded)
+}
+
+/// The features with those that the profile of the rows suggests, where the pipeline leaves them open.
+pub(super) fn inferred(
+    context: &TaskContext<'_>,
+    features: &Features,
+    manifest: Digest,
+    others: &[Option<&String>],
+) -> Result<Features, Failure> {
+    if !features.infer {
+        return Ok(features.clone());
+    }
+    let manifest = load_manifest(context, manifest)?;
+    let profile: TableProfile = match manifest.profile {
+        Some(profile) => context.get_json(profile, "profile")?,
+        None => {
+            let mut profiler = Profiler::new(&manifest.schema);
+            for blob in blobs(context, &manifest)? {
+                for batch in PartitionReader::open_all(blob).map_err(IntoFailure::into_failure)? {
+                    let batch = batch.map_err(IntoFailure::into_failure)?;
+                    profiler.update(&batch).map_err(|error| super::internal(error.to_string()))?;
+                }
+            }
+            profiler.finish()
+        }
+    };
+    let others: Vec<&str> = others.iter().flatten().map(|name| name.as_str()).collect();
+    Ok(infer(features, &profile, &others))
 }
 
 /// How many tasks train the units.

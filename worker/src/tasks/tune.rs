@@ -63,6 +63,9 @@ pub(crate) struct TrainWinner {
 /// Checks the search and grows a child for each of its jobs.
 pub(crate) fn plan(context: &TaskContext<'_>, tune: &Tune, cache_key: Option<Digest>) -> Result<TaskEnd, Failure> {
     let manifest = context.dataset(&tune.input)?.manifest;
+    let others = [Some(&tune.target), tune.weight.as_ref(), tune.folds.column.as_ref()];
+    let features = train::inferred(context, &tune.features, manifest, &others)?;
+    let tune = &Tune { features, ..tune.clone() };
     let target = fit_target(context, tune, manifest)?;
     let classes = target.classes().map_or(0, |classes| classes.count());
     let metric = tune.metric.as_deref().unwrap_or_else(|| metrics::default_metric(target.learning(), classes));
