@@ -81,6 +81,8 @@ def main(program, seeds=10):
             ideal = told["seconds"] / min(slots, cores)
             lost = (wall - ideal) / 60 * min(slots, cores) * 1000
             print(f"  {slots:5} {wall:8.2f} {told['seconds']:8.2f} {ideal:8.2f} {wall / ideal:7.2f} {lost:9.1f}", flush=True)
+        if seeds == 0:
+            return
         print(f"\nbest log loss over {seeds} seeds, and rows learned from in whole trials")
         for name, (sampler, trials, halving) in STRATEGIES.items():
             scores, budgets = [], []
