@@ -57,4 +57,18 @@ metrics! {
         "Spans inside attempts that were too many for one attempt, and weren't exported.";
     counter messages: Counter = "gristmill_messages_total" ["operation", "result"]
         "Messages published to and settled with the broker.";
+    histogram inference_duration: Histogram = "gristmill_inference_request_duration_seconds" ["model", "outcome"] (CALL_SECONDS)
+        "How long requests for predictions took, from their head to their answer.";
+    counter inference_rows: Counter = "gristmill_inference_rows_total" ["model"] "Rows that were scored online.";
+    gauge inference_expected_wait: Gauge = "gristmill_inference_expected_wait_seconds" []
+        "How long a request that comes now would wait for a model; requests are shed before it grows long.";
+    gauge inference_connections: Gauge = "gristmill_inference_connections" [] "Open connections of online scoring.";
+    gauge models_loaded: Gauge = "gristmill_models_loaded" [] "Model versions in memory.";
+    gauge models_bytes: Gauge = "gristmill_models_bytes" [] "Bytes of the model versions in memory.";
+    counter shadow_requests: Counter = "gristmill_shadow_requests_total" ["endpoint", "outcome"]
+        "Requests that shadows took or had no time for; each shadow counts.";
+    counter canary_rollbacks: Counter = "gristmill_canary_rollbacks_total" ["endpoint"]
+        "Canaries that were taken back by themselves.";
+    counter captured: Counter = "gristmill_captured_requests_total" ["outcome"]
+        "Requests whose predictions were captured, or should have been.";
 }

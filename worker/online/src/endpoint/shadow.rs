@@ -1,0 +1,168 @@
+//! A model that scores what another one answers, on a thread of its own, and is compared with it.
+//!
+//! **Invariant:** the live path never waits for it: a request is handed over without blocking, or dropped and counted.
+//! A panic is a failure like others. A shadow uses a part of one core at the most.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::ModelRef;
+use super::comparison::Comparison;
+use crate::engine::guarded;
+use crate::models::Models;
+use crate::rows::Predictions;
+use crate::signature::Input;
+
+/// Requests that wait for a shadow.
+const WAITING_MAX: usize = 256;
+/// Bytes of columns that wait for a shadow.
+const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest pause after a request, so that the end of the server doesn't wait for it.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A request that was answered.
+pub struct Answered {
+    pub input: Arc<Input<'static>>,
+    /// What was answered, and how long the model took.
+    pub predictions: Predictions,
+    pub predicted: Duration,
+}
+
+/// Told of each comparison: rows, and those that disagree.
+pub type Told = Box<dyn Fn(u64, u64) + Send>;
+
+/// A shadow at work. Dropping it ends its thread after the request at hand.
+pub struct Shadow {
+    model: ModelRef,
+    seen: Arc<Mutex<Comparison>>,
+    dropped: AtomicU64,
+    waiting_bytes: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    sender: Option<SyncSender<Answered>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Work {
+    models: Arc<Models>,
+    model: ModelRef,
+    runtime: Handle,
+    core_share: f64,
+    seen: Arc<Mutex<Comparison>>,
+    waiting_bytes: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    told: Told,
+}
+
+impl Shadow {
+    /// Starts it; `core_share` is the part of a core that it may use, above 0 and up to 1.
+    pub fn start(models: Arc<Models>, model: ModelRef, core_share: f64, told: Told) -> std::io::Result<Shadow> {
+        let (sender, receiver) = sync_channel(WAITING_MAX);
+        let (seen, waiting_bytes, stop) = <(Arc<Mutex<Comparison>>, Arc<AtomicUsize>, Arc<AtomicBool>)>::default();
+        let work = Work {
+            models,
+            model: model.clone(),
+            runtime: Handle::current(),
+            core_share: core_share.clamp(0.01, 1.0),
+            seen: Arc::clone(&seen),
+            waiting_bytes: Arc::clone(&waiting_bytes),
+            stop: Arc::clone(&stop),
+            told,
+        };
+        let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(move || work.run(&receiver))?;
+        let dropped = AtomicU64::new(0);
+        Ok(Shadow { model, seen, dropped, waiting_bytes, stop, sender: Some(sender), thread: Some(thread) })
+    }
+
+    pub fn model(&self) -> &ModelRef {
+        &self.model
+    }
+
+    /// Hands a request over, or drops it when too much waits. Returns whether it was taken.
+    pub fn offer(&self, answered: Answered) -> bool {
+        let bytes = answered.bytes();
+        let fits = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES_MAX;
+        let sent = match &self.sender {
+            Some(sender) if fits => sender.try_send(answered),
+            _ => Err(TrySendError::Full(answered)),
+        };
+        if sent.is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent.is_ok()
+    }
+
+    /// What was seen so far.
+    pub fn seen(&self) -> Comparison {
+        let seen = *self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        Comparison { dropped: self.dropped.load(Ordering::Relaxed), ..seen }
+    }
+}
+
+impl Drop for Shadow {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.sender = None;
+        // It ends by itself after the request at hand; nobody has to wait for that.
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Answered {
+    fn bytes(&self) -> usize {
+        let columns: usize = match &*self.input {
+            Input::Named(columns) => columns.iter().map(|(_, column)| column.bytes()).sum(),
+            Input::Positional(columns) => columns.iter().map(crate::rows::Column::bytes).sum(),
+        };
+        columns + self.predictions.columns().iter().map(|(_, column)| column.bytes()).sum::<usize>()
+    }
+}
+
+impl Work {
+    fn run(&self, receiver: &Receiver<Answered>) {
+        while let Ok(answered) = receiver.recv() {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
+            self.waiting_bytes.fetch_sub(answered.bytes(), Ordering::Relaxed);
+            let start = Instant::now();
+            let compared = self.compare(&answered);
+            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+            match compared {
+                Ok((predictions, took)) => {
+                    let before = (seen.rows, seen.agreed);
+                    seen.add((&answered.predictions, answered.predicted), (&predictions, took));
+                    let (rows, agreed) = (seen.rows - before.0, seen.agreed - before.1);
+                    drop(seen);
+                    (self.told)(rows, rows - agreed);
+                }
+                Err(reason) => {
+                    seen.failed += 1;
+                    drop(seen);
+                    tracing::debug!(model = %self.model, reason, "shadow failed");
+                }
+            }
+            // The live path has the cores first.
+            let pause = start.elapsed().mul_f64(1.0 / self.core_share - 1.0).min(PAUSE_MAX);
+            if !pause.is_zero() && !self.stop.load(Ordering::Relaxed) {
+                std::thread::park_timeout(pause);
+            }
+        }
+    }
+
+    fn compare(&self, answered: &Answered) -> Result<(Predictions, Duration), String> {
+        let resolved = self.runtime.block_on(self.models.resolve(&self.model.name, &self.model.which));
+        let lane = resolved.map_err(|error| error.to_string())?;
+        let rows = lane.predictor().signature().bind((*answered.input).clone()).map_err(|error| error.to_string())?;
+        let start = Instant::now();
+        let predictions = guarded(lane.predictor(), &rows).map_err(|error| error.to_string())?;
+        Ok((predictions, start.elapsed()))
+    }
+}

@@ -1,0 +1,37 @@
+//! Online scoring: the HTTP surface, and the engine that runs models behind it. It knows nothing of how a model is
+//! made or where it comes from.
+//!
+//! ```text
+//! server.rs ──> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
+//! HTTP           bytes ↔       columns →        who           when, and      the model
+//!                columns       rows             answers       on which
+//!                                                 │           thread
+//!                               endpoint.rs ──────┤
+//!                               models.rs ────────┤  loaded by need, bounded, swapped
+//!                               capture.rs ───────┘  kept for labels that come later
+//! ```
+//!
+//! **Invariant:** what a client sends gets an answer in its protocol's words: no panic, and no 500 but by a model's fault.
+
+pub mod capture;
+mod cells;
+mod deadline;
+pub mod endpoint;
+pub mod engine;
+pub mod faces;
+pub mod json;
+pub mod models;
+pub mod predictor;
+pub mod refusal;
+pub mod rows;
+pub mod scoring;
+pub mod server;
+pub mod signature;
+
+pub use deadline::Deadline;
+pub use models::{Known, Loaded, Models, Source, SourceError};
+pub use predictor::{PredictError, Predictor};
+pub use rows::{Cell, Column, Kind, Predictions, Rows, Texts, Values};
+pub use scoring::Scoring;
+pub use server::{ServerSettings, serve};
+pub use signature::{Field, Input, Signature};
