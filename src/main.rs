@@ -46,6 +46,7 @@ mod init;
 mod intake;
 mod models;
 mod observe;
+mod online;
 mod problem;
 mod progress;
 mod read;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
     let service = match &cli.command {
         Command::Scheduler(_) => "gristmill-scheduler",
         Command::Worker(_) => "gristmill-worker",
+        Command::Serve(_) => "gristmill-serve",
         _ => "gristmill",
     };
     let telemetry = match observe::start(service, format!("{:016x}", cluster::random_bits() as u64)) {
@@ -111,6 +113,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Scheduler(args) => serve::scheduler(settings, args, telemetry).await,
         Command::Worker(args) => serve::worker(settings, args, telemetry).await,
         Command::Up(args) => serve::up(settings, args, telemetry).await,
+        Command::Serve(args) => online::serve(settings, args, telemetry).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,
         Command::Resume(args) => run::resume(settings, args, telemetry).await,
         Command::Cancel(args) => change::cancel(settings, args).await,

@@ -18,18 +18,20 @@ use crate::problem::{Exit, Problem};
 use crate::settings::Settings;
 
 /// SIGTERM and SIGINT, one after the other.
-struct Ends {
+pub struct Ends {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Ends {
-    fn new() -> anyhow::Result<Ends> {
+    /// Listens from here on.
+    pub fn new() -> anyhow::Result<Ends> {
         let listen = |kind| signal(kind).context("failed to listen for signals");
         Ok(Ends { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}

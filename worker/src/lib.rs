@@ -24,6 +24,7 @@ pub mod documents;
 mod executor;
 mod failure;
 mod fanout;
+pub mod online;
 mod score_file;
 mod spans;
 pub mod study_log;

@@ -10,12 +10,16 @@
 //!   values as the largest.
 //! * Nodes lie in the order of their levels, and a child is found by its distance.
 //!
-//! Rows lie in tiles of eight: the values of a column of eight rows side by side.
+//! Rows lie in tiles of eight: the values of a column of eight rows side by side. Where the processor can and there are
+//! rows enough, the upper levels are walked by 64 rows at a time (`walk/upper.rs`).
+
+mod upper;
 
 use std::collections::BTreeMap;
 
 use super::Node;
 use crate::matrix::Matrix;
+use upper::{GROUP, Line, Uppers};
 
 /// Rows, or trees, that are walked side by side: as many as a processor has registers for.
 const LANES: usize = 8;
@@ -50,6 +54,16 @@ struct FastNode {
     link: u32,
 }
 
+impl FastNode {
+    fn slot(&self) -> usize {
+        ((self.link & SLOT_MASK) >> 2) as usize
+    }
+
+    fn distance(&self) -> usize {
+        (self.link >> DISTANCE_SHIFT) as usize
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Tree {
     start: usize,
@@ -67,16 +81,20 @@ pub(super) struct Walker {
     nodes: Vec<FastNode>,
     /// For each node the value of its leaf.
     values: Vec<f64>,
+    /// The upper levels, where they can be walked by themselves.
+    uppers: Option<Uppers>,
 }
 
 impl Walker {
     /// Lays out checked trees; none if one is too large for its links.
     pub fn new<'a>(trees: impl Iterator<Item = &'a [Node]>) -> Option<Walker> {
-        let mut walker = Walker { slots: Vec::new(), trees: Vec::new(), nodes: Vec::new(), values: Vec::new() };
+        let mut walker =
+            Walker { slots: Vec::new(), trees: Vec::new(), nodes: Vec::new(), values: Vec::new(), uppers: None };
         let mut known: BTreeMap<Slot, u32> = BTreeMap::new();
         for tree in trees {
             walker.add(tree, &mut known)?;
         }
+        walker.uppers = Uppers::new(walker.slots.len(), &walker.trees, &walker.nodes, &walker.values);
         Some(walker)
     }
 
@@ -143,6 +161,14 @@ impl Walker {
             }
             return;
         }
+        match &self.uppers {
+            Some(uppers) if sums.len() >= GROUP / 2 => self.add_groups(uppers, rows, sums),
+            _ => self.add_tiles(rows, sums),
+        }
+    }
+
+    /// The same by tiles alone.
+    fn add_tiles(&self, rows: &Matrix<f32>, sums: &mut [f64]) {
         let tiles = (BLOCK_BYTES / (self.slots.len() * LANES * 4)).max(1);
         let mut block = vec![[0u32; LANES]; self.slots.len() * tiles.min(sums.len().div_ceil(LANES))];
         for (at, sums) in sums.chunks_mut(tiles * LANES).enumerate() {
@@ -157,23 +183,56 @@ impl Walker {
             }
             for tree in &self.trees {
                 for (tile, sums) in block.chunks_exact(self.slots.len()).zip(sums.chunks_mut(LANES)) {
-                    let leaves = self.walk_tile(tree, tile);
+                    let leaves = self.walk_tile(tree, tile, [tree.start; LANES], 0);
                     sums.iter_mut().zip(leaves).for_each(|(sum, leaf)| *sum += self.values[leaf]);
                 }
             }
         }
     }
 
-    /// Which nodes eight rows arrive at in a tree.
+    /// The same by groups of 64 rows, which are eight tiles.
+    fn add_groups(&self, uppers: &Uppers, rows: &Matrix<f32>, sums: &mut [f64]) {
+        let slots = self.slots.len();
+        let groups = (BLOCK_BYTES / (slots * GROUP * 5)).clamp(1, sums.len().div_ceil(GROUP));
+        let mut block = vec![[0_u32; LANES]; slots * groups * (GROUP / LANES)];
+        let mut codes = vec![Line([0; GROUP]); slots * groups];
+        for (at, sums) in sums.chunks_mut(groups * GROUP).enumerate() {
+            let first = at * groups * GROUP;
+            for (offset, tile) in block.chunks_exact_mut(slots).take(sums.len().div_ceil(GROUP) * 8).enumerate() {
+                // The last group is filled up with the last row.
+                let place = |lane: usize| (first + offset * LANES + lane).min(rows.rows() - 1);
+                let values: [&[f32]; LANES] = std::array::from_fn(|lane| rows.row(place(lane)));
+                let group = &mut codes[offset / 8 * slots..][..slots];
+                for (at, (keys, slot)) in tile.iter_mut().zip(&self.slots).enumerate() {
+                    *keys = values.map(|values| slot_key(*slot, values));
+                    let bytes = &mut group[at].0[offset % 8 * LANES..][..LANES];
+                    bytes.iter_mut().zip(keys).for_each(|(code, key)| *code = uppers.code(at, *key));
+                }
+            }
+            for (number, tree) in self.trees.iter().enumerate() {
+                let groups = block.chunks_exact(slots * 8).zip(codes.chunks_exact(slots)).zip(sums.chunks_mut(GROUP));
+                for ((tiles, codes), sums) in groups {
+                    let Some(ends) = uppers.walk(number, codes, sums) else { continue };
+                    let tiles = tiles.chunks_exact(slots).zip(sums.chunks_mut(LANES)).zip(ends.chunks_exact(LANES));
+                    for ((tile, sums), ends) in tiles {
+                        let from: [usize; LANES] = std::array::from_fn(|lane| ends[lane] as usize);
+                        let leaves = self.walk_tile(tree, tile, from, uppers.levels(number));
+                        sums.iter_mut().zip(leaves).for_each(|(sum, leaf)| *sum += self.values[leaf]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Which nodes eight rows arrive at in a tree that are at these nodes of some level of it.
     #[inline]
-    fn walk_tile(&self, tree: &Tree, tile: &[[u32; LANES]]) -> [usize; LANES] {
+    fn walk_tile(&self, tree: &Tree, tile: &[[u32; LANES]], from: [usize; LANES], level: usize) -> [usize; LANES] {
         assert_eq!(tile.len(), self.slots.len());
-        let mut at = [tree.start; LANES];
-        let mut level = 0;
+        let (mut at, mut level) = (from, level);
         while level < tree.depth {
             for _ in 0..STEPS {
                 for (lane, at) in at.iter_mut().enumerate() {
-                    // SAFETY: `at` starts at a tree's root and moves by `step`, which by the invariant of
+                    // SAFETY: `at` starts at a node of the tree and moves by `step`, which by the invariant of
                     // the type ends at a node of the same tree; and the tile has all slots of links.
                     unsafe {
                         let node = self.nodes.get_unchecked(*at);
@@ -299,11 +358,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn sums_are_those_of_a_walk_node_by_node(seed: u64, trees in 1usize..20, rows in 1usize..40, columns in 1usize..5) {
+        fn sums_are_those_of_a_walk_node_by_node(seed: u64, trees in 1usize..20, rows in 1usize..200, columns in 1usize..5) {
             let mut chance = SplitMix::new(seed);
             let mut forest = Forest::new(columns);
             for _ in 0..trees {
-                let splits = chance.below(60);
+                let splits = chance.below(600);
                 forest.add_tree(&tree(&mut chance, columns, splits)).unwrap();
             }
             let mut matrix = Matrix::zeros(rows, columns, Layout::Rows);
