@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use gristmill_online::endpoint::canary::CanaryLimits;
 use gristmill_online::endpoint::{CanarySettings, Endpoint, EndpointSettings, ModelRef};
@@ -83,6 +84,11 @@ fn known(champion: u64) -> Known {
     Known { name: "m".to_owned(), versions: (1..=10).collect(), aliases: [("champion".to_owned(), champion)].into() }
 }
 
+/// A minute for each request: only a bug takes that long, however busy the machine is.
+fn settings() -> ServerSettings {
+    ServerSettings { timeout: Duration::from_secs(60), ..ServerSettings::default() }
+}
+
 struct Server {
     scoring: Arc<Scoring>,
     address: std::net::SocketAddr,
@@ -155,7 +161,7 @@ fn put(server: &Server, canary: Option<CanarySettings>, shadows: Vec<ModelRef>) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_moves_of_an_alias_fail_and_tear_no_request() {
-    let server = Server::start(Shelf { manners: Manner::Tells, hanging: None }, ServerSettings::default()).await;
+    let server = Server::start(Shelf { manners: Manner::Tells, hanging: None }, settings()).await;
     let over = Arc::new(AtomicBool::new(false));
     let asked = Arc::new(AtomicU64::new(0));
     let mut clients = Vec::new();
@@ -190,7 +196,7 @@ async fn a_thousand_moves_of_an_alias_fail_and_tear_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_that_fails_is_taken_back_and_no_request_notices() {
     let manners = |version| if version == 2 { Manner::Panics } else { Manner::Tells(version) };
-    let server = Server::start(Shelf { manners, hanging: None }, ServerSettings::default()).await;
+    let server = Server::start(Shelf { manners, hanging: None }, settings()).await;
     let canary = CanarySettings { model: reference(2), share: 0.5, limits: CanaryLimits::default() };
     put(&server, Some(canary), Vec::new());
     let mut client = server.connect().await;
@@ -207,7 +213,7 @@ async fn a_canary_that_fails_is_taken_back_and_no_request_notices() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_canary_that_works_answers_its_share_and_each_key_meets_one_side() {
-    let server = Server::start(Shelf { manners: |_| Manner::Tells(1), hanging: None }, ServerSettings::default()).await;
+    let server = Server::start(Shelf { manners: |_| Manner::Tells(1), hanging: None }, settings()).await;
     let canary = CanarySettings { model: reference(2), share: 0.3, limits: CanaryLimits::default() };
     put(&server, Some(canary), Vec::new());
     let mut client = server.connect().await;
@@ -232,7 +238,7 @@ async fn shadows_that_fail_panic_or_hang_leave_answers_alone() {
     };
     let (go, receiver) = std::sync::mpsc::channel();
     let hanging = Manner::Hangs(Arc::new(std::sync::Mutex::new(receiver)));
-    let server = Server::start(Shelf { manners, hanging: Some(hanging) }, ServerSettings::default()).await;
+    let server = Server::start(Shelf { manners, hanging: Some(hanging) }, settings()).await;
     put(&server, None, (2..=5).map(reference).collect());
     let mut client = server.connect().await;
     for x in 0..1_000 {
@@ -261,7 +267,7 @@ async fn shadows_that_fail_panic_or_hang_leave_answers_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_without_sense_is_never_our_fault() {
-    let settings = ServerSettings { body_bytes_max: 10_000, ..ServerSettings::default() };
+    let settings = ServerSettings { body_bytes_max: 10_000, ..settings() };
     let server = Server::start(Shelf { manners: Manner::Tells, hanging: None }, settings).await;
     let mut client = server.connect().await;
     let seeds: [(&str, &[u8]); 5] = [
@@ -306,8 +312,7 @@ async fn a_body_without_sense_is_never_our_fault() {
 async fn a_server_that_ends_answers_what_is_at_hand() {
     let (go, receiver) = std::sync::mpsc::channel();
     let hanging = Manner::Hangs(Arc::new(std::sync::Mutex::new(receiver)));
-    let server =
-        Server::start(Shelf { manners: Manner::Tells, hanging: Some(hanging) }, ServerSettings::default()).await;
+    let server = Server::start(Shelf { manners: Manner::Tells, hanging: Some(hanging) }, settings()).await;
     let mut client = server.connect().await;
     let sent = Arc::new(Notify::new());
     let told = Arc::clone(&sent);
