@@ -1,7 +1,7 @@
 //! Measures the server next to an axum handler that parses the same JSON and answers a constant, in one process with
 //! the load generator.
 //!
-//! `bench_online [SECONDS]`: each side in turn at 1, 8 and 64 connections, twice; then beyond capacity.
+//! `bench_online [SECONDS]`: both sides in turns at 1, 8 and 64 connections, so many seconds each; then beyond capacity.
 
 use std::hint::black_box;
 use std::io::{self, Write};
@@ -26,6 +26,8 @@ use tokio::sync::Barrier;
 const COLUMNS: usize = 8;
 const TREES: usize = 100;
 const DEPTH: usize = 10;
+/// Turns of each side at each number of connections.
+const SLICES: u32 = 20;
 
 /// A forest of full trees in flat arrays, filled by a fixed sequence: the work of a real one, without learning it.
 struct Forest {
@@ -140,13 +142,24 @@ struct Run {
 }
 
 impl Run {
+    fn add(&mut self, run: Run) {
+        self.seconds += run.seconds;
+        self.times.extend(run.times);
+        self.shed += run.shed;
+        self.other += run.other;
+    }
+
+    fn rate(&self) -> f64 {
+        self.times.len() as f64 / self.seconds
+    }
+
     fn line(&mut self) -> String {
         self.times.sort_unstable();
         let at = |part: f64| {
             let last = self.times.len().saturating_sub(1);
             self.times.get((last as f64 * part) as usize).map_or(f64::NAN, |micros| f64::from(*micros) / 1_000.0)
         };
-        let rate = self.times.len() as f64 / self.seconds;
+        let rate = self.rate();
         let (p50, p99, p999) = (at(0.5), at(0.99), at(0.999));
         format!(
             "{rate:>9.0}/s  p50 {p50:>7.3} ms  p99 {p99:>7.3} ms  p99.9 {p999:>7.3} ms  shed {}  other {}",
@@ -182,9 +195,7 @@ async fn load(
     let mut whole = Run::default();
     for task in tasks {
         let run = task.await.unwrap_or_default();
-        whole.times.extend(run.times);
-        whole.shed += run.shed;
-        whole.other += run.other;
+        whole.add(run);
     }
     whole.seconds = start.elapsed().as_secs_f64();
     whole
@@ -281,20 +292,27 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for address in [raw_address, ours_address] {
         load(address, Arc::clone(&forest), 8, Duration::from_millis(300), None).await;
     }
-    for round in 1..=2 {
-        for connections in [1, 8, 64] {
-            let mut raw = load(raw_address, Arc::clone(&forest), connections, time, None).await;
-            let mut ours = load(ours_address, Arc::clone(&forest), connections, time, None).await;
-            let part = ours.times.len() as f64 / raw.times.len() as f64;
-            writeln!(out, "round {round}, {connections:>2} connections  constant {}", raw.line())?;
-            writeln!(out, "                         ours     {}  = {part:.2} of the constant", ours.line())?;
+    for connections in [1, 8, 64] {
+        // In short turns: what else the machine does then falls on both sides.
+        let (mut raw, mut ours, mut parts) = (Run::default(), Run::default(), Vec::new());
+        for _ in 0..SLICES {
+            let a = load(raw_address, Arc::clone(&forest), connections, time / SLICES, None).await;
+            let b = load(ours_address, Arc::clone(&forest), connections, time / SLICES, None).await;
+            parts.push(b.rate() / a.rate());
+            raw.add(a);
+            ours.add(b);
         }
+        parts.sort_unstable_by(f64::total_cmp);
+        let (median, low, high) = (parts[parts.len() / 2], parts[0], parts[parts.len() - 1]);
+        writeln!(out, "{connections:>2} connections  constant {}", raw.line())?;
+        writeln!(out, "                ours     {}", ours.line())?;
+        writeln!(out, "                ours / constant: median {median:.2} of {SLICES} turns, {low:.2} to {high:.2}")?;
     }
 
     // A model of which each call takes about half a millisecond: with all connections waiting, and at twice what it can.
     let slow = request("/v2/models/slow/infer");
     let mut closed = load(ours_address, Arc::clone(&slow), 64, time, None).await;
-    let capacity = closed.times.len() as f64 / closed.seconds;
+    let capacity = closed.rate();
     writeln!(out, "slow model, 64 connections        {}", closed.line())?;
     for times in [0.5, 1.0, 2.0, 4.0] {
         let every = Duration::from_secs_f64(512.0 / (capacity * times));

@@ -32,6 +32,13 @@ use crate::rows::{Predictions, Rows};
 /// What a call is taken to cost before the first one of a model.
 const FIRST_ESTIMATE: Duration = Duration::from_millis(1);
 
+/// A shorter backlog teaches nothing about how long requests wait.
+const STRETCH_BACKLOG_MIN: Duration = Duration::from_micros(500);
+/// The weight of one request in what is learned of waits.
+const STRETCH_STEP: f64 = 0.02;
+/// Waits are believed to be up to this many times what the backlog says.
+const STRETCH_MAX: f64 = 16.0;
+
 /// How the engine runs.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSettings {
@@ -73,6 +80,9 @@ struct Shared {
     /// Nanoseconds of work that was admitted and isn't done.
     backlog_ns: AtomicU64,
     waiting_rows: AtomicUsize,
+    /// How many times longer requests wait than the backlog says, as a number's bits: models share the cores with the
+    /// connections and with whatever else runs.
+    stretch: AtomicU64,
 }
 
 struct Turns {
@@ -99,6 +109,7 @@ impl Engine {
             wake: Condvar::new(),
             backlog_ns: AtomicU64::new(0),
             waiting_rows: AtomicUsize::new(0),
+            stretch: AtomicU64::new(1f64.to_bits()),
         });
         let mut engine = Engine { shared, threads: Vec::new() };
         for at in 0..settings.threads.max(1) {
@@ -174,9 +185,10 @@ impl Engine {
         deadline: Deadline,
     ) -> oneshot::Receiver<Result<Scored, Refusal>> {
         let (reply, receiver) = oneshot::channel();
+        let backlog = self.shared.backlog();
         self.shared.backlog_ns.fetch_add(estimate.as_nanos() as u64, Ordering::Relaxed);
         self.shared.waiting_rows.fetch_add(rows.len(), Ordering::Relaxed);
-        lane.push(Job { rows, deadline, queued: Instant::now(), estimate, reply });
+        lane.push(Job { rows, deadline, queued: Instant::now(), backlog, estimate, reply });
         self.shared.lock().ready.push_back(Arc::clone(lane));
         self.shared.wake.notify_one();
         receiver
@@ -211,8 +223,21 @@ impl Scored {
 }
 
 impl Shared {
-    fn expected_wait(&self) -> Duration {
+    /// Work that was admitted and isn't done, for each thread.
+    fn backlog(&self) -> Duration {
         Duration::from_nanos(self.backlog_ns.load(Ordering::Relaxed) / self.settings.threads.max(1) as u64)
+    }
+
+    fn expected_wait(&self) -> Duration {
+        self.backlog().mul_f64(f64::from_bits(self.stretch.load(Ordering::Relaxed)))
+    }
+
+    /// Learns from how long a request has waited, which is about to run.
+    fn learn(&self, job: &Job) {
+        // Two threads that learn at the same time may forget one of both; more will come.
+        let before = f64::from_bits(self.stretch.load(Ordering::Relaxed));
+        let after = stretched(before, job.backlog, job.queued.elapsed());
+        self.stretch.store(after.to_bits(), Ordering::Relaxed);
     }
 
     fn run(&self) {
@@ -224,6 +249,7 @@ impl Shared {
             let estimates: Duration = batch.iter().map(|job| job.estimate).sum();
             let rows: usize = batch.iter().map(|job| job.rows.len()).sum();
             self.waiting_rows.fetch_sub(rows, Ordering::Relaxed);
+            batch.iter().for_each(|job| self.learn(job));
             answer(&lane, batch);
             self.backlog_ns.fetch_sub(estimates.as_nanos() as u64, Ordering::Relaxed);
         }
@@ -249,6 +275,16 @@ impl Shared {
         // Nothing is left half-done under the lock.
         self.turns.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The stretch after a request waited for a time with so much before it.
+fn stretched(before: f64, backlog: Duration, waited: Duration) -> f64 {
+    if backlog < STRETCH_BACKLOG_MIN {
+        // Short waits are the system's, and say nothing of long ones; what was learned fades.
+        return before + (1.0 - before) * STRETCH_STEP;
+    }
+    let seen = (waited.as_secs_f64() / backlog.as_secs_f64()).clamp(1.0, STRETCH_MAX);
+    before + (seen - before) * STRETCH_STEP
 }
 
 /// Predicts for a batch and answers each of its requests; those whose client has gone, or whose time has, cost nothing.
@@ -366,6 +402,16 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn waits_that_are_longer_than_the_backlog_are_learned_and_forgotten() {
+        let ms = Duration::from_millis;
+        let slow = (0..200).fold(1.0, |stretch, _| stretched(stretch, ms(5), ms(20)));
+        assert!((slow - 4.0).abs() < 0.1, "{slow}");
+        let idle = (0..200).fold(slow, |stretch, _| stretched(stretch, ms(0), ms(1)));
+        assert!((idle - 1.0).abs() < 0.1, "{idle}");
+        assert!(stretched(1.0, ms(5), ms(1)) == 1.0);
     }
 
     #[tokio::test]

@@ -28,6 +28,8 @@ pub(super) struct Job {
     pub rows: Rows,
     pub deadline: Deadline,
     pub queued: Instant,
+    /// What was before it.
+    pub backlog: Duration,
     /// What it adds to the backlog until it is done.
     pub estimate: Duration,
     pub reply: oneshot::Sender<Result<Scored, Refusal>>,
