@@ -28,7 +28,7 @@ const KEY_FILE_BYTES_MAX: u64 = 1_024;
 
 /// Who may vouch for a model, as text `ed25519:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey([u8; 32]);
 
 /// A signature of a version.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -152,7 +152,7 @@ impl Signer {
 
     /// The key that others check with.
     pub fn public_key(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// Signs a version.
@@ -172,9 +172,10 @@ impl Signature {
     /// Whether it fits this version of the model whose name was signed.
     pub fn fits(&self, version: u64, model: Digest) -> bool {
         let Some(bytes) = from_hex(&self.signature) else { return false };
+        let Ok(key) = VerifyingKey::from_bytes(&self.key.0) else { return false };
         let signature = ed25519_dalek::Signature::from_bytes(&bytes);
         // Strictly: neither a weak key nor a second form of the same signature passes.
-        self.key.0.verify_strict(&message(&self.name, version, model), &signature).is_ok()
+        key.verify_strict(&message(&self.name, version, model), &signature).is_ok()
     }
 }
 
@@ -202,7 +203,7 @@ impl TrustPolicy {
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PUBLIC}{}", to_hex(self.0.as_bytes()))
+        write!(f, "{PUBLIC}{}", to_hex(&self.0))
     }
 }
 
@@ -218,7 +219,7 @@ impl FromStr for PublicKey {
     fn from_str(text: &str) -> Result<PublicKey, KeyError> {
         let bytes = text.strip_prefix(PUBLIC).and_then(from_hex);
         bytes
-            .and_then(|bytes| VerifyingKey::from_bytes(&bytes).ok())
+            .filter(|bytes| VerifyingKey::from_bytes(bytes).is_ok())
             .map(PublicKey)
             .ok_or_else(|| KeyError::BadPublicKey { text: text.chars().take(80).collect() })
     }

@@ -61,6 +61,14 @@ pub struct Closely {
     pub read_artifacts: bool,
 }
 
+/// What a look at versions goes by, and what it has seen.
+struct Look {
+    closely: Closely,
+    erased: BTreeSet<Digest>,
+    /// What is wrong with the artifacts that were looked for.
+    seen: BTreeMap<Digest, Option<String>>,
+}
+
 impl Registry {
     /// Looks at everything and says what is damaged. Changes nothing. Fails only when a store can't be reached.
     pub async fn verify(&self, closely: Closely) -> Result<Verification, RegistryError> {
@@ -78,15 +86,15 @@ impl Registry {
             views.extend(view.map(|view| (log, view)));
         }
         let erased: BTreeSet<Digest> = views.iter().flat_map(|(_, (view, _))| view.erased.iter().copied()).collect();
-        let mut seen = BTreeMap::new();
+        let mut look = Look { closely, erased, seen: BTreeMap::new() };
         for (log, (view, born)) in &views {
             for version in view.versions.iter().chain(&view.deleted) {
                 let fact = born.get(&version.version).copied();
-                self.verify_version(log, fact, version, &erased, closely, &mut seen, &mut found).await?;
+                self.verify_version(log, fact, version, &mut look, &mut found).await?;
                 found.versions += u64::from(version.deletion.is_none());
             }
         }
-        for digest in erased {
+        for digest in look.erased {
             if self.logs.artifacts.size(digest).await?.is_some() {
                 let log = views.iter().find(|(_, (view, _))| view.erased.contains(&digest));
                 let log = log.map(|(log, _)| log.clone()).unwrap_or_default();
@@ -205,15 +213,13 @@ impl Registry {
         Ok(is_model.then_some((view, born)))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "what is known so far, for one caller")]
+    /// Looks at one version: its signatures and what it needs. `fact` is the one that made it.
     async fn verify_version(
         &self,
         log: &str,
         fact: Option<u64>,
         version: &VersionView,
-        erased: &BTreeSet<Digest>,
-        closely: Closely,
-        seen: &mut BTreeMap<Digest, Option<String>>,
+        look: &mut Look,
         found: &mut Verification,
     ) -> Result<(), RegistryError> {
         let of = VersionRef { name: name_of(log), version: version.version };
@@ -230,14 +236,21 @@ impl Registry {
         if version.deletion.as_ref().is_some_and(|deletion| deletion.purged) {
             return Ok(());
         }
-        for digest in version.needs().filter(|digest| !erased.contains(digest)) {
-            if !seen.contains_key(&digest) {
-                found.artifacts += 1;
-                let problem = self.problem(digest, closely).await?;
-                seen.insert(digest, problem);
+        for digest in version.needs() {
+            if look.erased.contains(&digest) {
+                continue;
             }
-            if let Some(Some(problem)) = seen.get(&digest) {
-                damage(problem.clone());
+            let problem = match look.seen.get(&digest) {
+                Some(known) => known.clone(),
+                None => {
+                    found.artifacts += 1;
+                    let problem = self.problem(digest, look.closely).await?;
+                    look.seen.insert(digest, problem.clone());
+                    problem
+                }
+            };
+            if let Some(problem) = problem {
+                damage(problem);
             }
         }
         Ok(())

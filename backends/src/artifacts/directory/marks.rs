@@ -10,7 +10,7 @@ use crate::artifacts::ArtifactError;
 /// Makes the file and the folders above it, and syncs all of them up to `root`.
 pub(super) fn set(root: &Path, name: &str) -> Result<(), ArtifactError> {
     let path = root.join(name);
-    let above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
+    let mut above = path.ancestors().skip(1).take_while(|folder| folder.starts_with(root));
     if !path.exists() {
         make_folders(path.parent().unwrap_or(root))?;
         match File::create_new(&path) {
@@ -20,7 +20,7 @@ pub(super) fn set(root: &Path, name: &str) -> Result<(), ArtifactError> {
         }
     }
     // Another process may have made it and not have synced the folders yet, so that is done in any case.
-    above.map(sync_folder).collect()
+    above.try_for_each(sync_folder)
 }
 
 /// Marks in the order of their names.
