@@ -9,7 +9,7 @@
 //! compared: facts that the log has lost are written to it again, so no number is used twice. A life that begins
 //! while an append is on its way is noticed after it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gristmill_backends::artifacts::Artifacts;
@@ -143,23 +143,22 @@ impl Logs {
 
     async fn settle_in(&self, store: StoreId, log: &str, head: Head) -> Result<Settled, RegistryError> {
         let known = self.lock().get(log).copied();
-        if known.is_some_and(|(life, number)| life == store && number >= head.number) {
+        if known == Some((store, head.number)) {
             return Ok(Settled::Whole);
         }
-        if known.is_some_and(|(life, _)| life == store) {
-            // Another wrote since, in this life of the store: it saw to everything but its own entry's mark, and
-            // perhaps it still does.
-            self.artifacts.mark(&chain::mark(log, head.number, head.entry)).await?;
-        } else {
-            let here_or_later = self.marks_from(log, head.number).await?;
-            let lost = here_or_later.iter().any(|(number, _)| *number > head.number);
-            if lost {
-                self.restore(log, head, &here_or_later).await?;
-                return Ok(Settled::Restored);
-            }
-            if head.number > 0 && !here_or_later.contains(&(head.number, head.entry)) {
-                self.copy_all(log, head).await?;
-            }
+        // In this life of the store all is copied up to a number. In another one, or when the log was longer before, a
+        // copied head means that all before it is, and what is copied beyond it was lost.
+        let since = known.filter(|(life, number)| *life == store && *number < head.number).map(|(_, number)| number);
+        let first = since.map_or(head.number, |number| number + 1);
+        let marked = self.marks_from(log, first).await?;
+        if marked.iter().any(|(number, _)| *number > head.number) {
+            self.restore(log, head, &marked).await?;
+            return Ok(Settled::Restored);
+        }
+        let is_copied = |number: u64| marked.iter().any(|(at, _)| *at == number);
+        let all_copied = (first..head.number).all(is_copied) && marked.contains(&(head.number, head.entry));
+        if head.number > 0 && !all_copied {
+            self.copy(log, since.unwrap_or(0), head).await?;
         }
         self.lock().insert(log.to_owned(), (store, head.number));
         Ok(Settled::Whole)
@@ -181,14 +180,22 @@ impl Logs {
         }
     }
 
-    /// Copies the entries that aren't: those of logs from before there were marks, and the newest one.
-    async fn copy_all(&self, log: &str, head: Head) -> Result<(), RegistryError> {
-        let marked = self.marks_from(log, 0).await?;
-        let count = usize::try_from(head.number).unwrap_or(usize::MAX);
-        for stored in self.read(log, Head::empty(), count).await? {
-            if !marked.contains(&(stored.head.number, stored.head.entry)) {
-                self.artifacts.put(stored.bytes.into()).await?;
-                self.artifacts.mark(&chain::mark(log, stored.head.number, stored.head.entry)).await?;
+    /// Copies the entries after `after` that aren't copied: the newest one, and those that were written before there
+    /// were marks.
+    async fn copy(&self, log: &str, after: u64, head: Head) -> Result<(), RegistryError> {
+        let marked: HashSet<(u64, Digest)> = self.marks_from(log, after + 1).await?.into_iter().collect();
+        let mut after = after;
+        while after < head.number {
+            let entries = self.state.log_read(log, after, READ_MAX).await?;
+            // The log went back in between, which the next look at the store's life shows.
+            let Some(last) = entries.last() else { return Ok(()) };
+            after = last.position;
+            for entry in entries {
+                let digest = Digest::of(&entry.body);
+                if !marked.contains(&(entry.position, digest)) {
+                    self.artifacts.put(entry.body.into()).await?;
+                    self.artifacts.mark(&chain::mark(log, entry.position, digest)).await?;
+                }
             }
         }
         Ok(())

@@ -101,8 +101,11 @@ impl Registry {
     pub async fn names(&self) -> Result<Vec<String>, RegistryError> {
         let mut names = Vec::new();
         for name in self.log_names().await? {
-            if self.fold(&name).await?.view.life == Life::Live {
-                names.push(name);
+            match self.fold(&name).await {
+                Ok(folded) if folded.view.life != Life::Live => {}
+                // One damaged log doesn't hide the others; whoever asks for its model is told.
+                Ok(_) | Err(RegistryError::BrokenChain { .. } | RegistryError::Damaged { .. }) => names.push(name),
+                Err(error) => return Err(error),
             }
         }
         Ok(names)

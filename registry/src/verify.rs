@@ -155,7 +155,7 @@ impl Registry {
                 }
                 let here = marked.get(&entry.position);
                 if !here.is_some_and(|here| here.contains(&digest)) {
-                    uncopied.push((entry.position, matches!(decoded, LogEntry::Recorded(_))));
+                    uncopied.push((entry.position, digest, matches!(decoded, LogEntry::Recorded(_))));
                 }
                 for other in here.into_iter().flatten().filter(|other| **other != digest) {
                     damage(Some(entry.position), format!("the artifacts have another fact {other} with this number"));
@@ -187,7 +187,11 @@ impl Registry {
             let digests: Vec<String> = digests.iter().map(Digest::to_string).collect();
             damage(Some(*number), format!("the state has lost it; its copy is {}", digests.join(" or ")));
         }
-        for (number, is_owed) in uncopied {
+        for (number, digest, is_owed) in uncopied {
+            // It may have come and been copied since the marks were read.
+            if !self.logs.artifacts.marks(&chain::mark(log, number, digest), "", 1).await?.is_empty() {
+                continue;
+            }
             if is_owed && number < head.number {
                 damage(Some(number), "it isn't copied to the artifacts".to_owned());
             } else {

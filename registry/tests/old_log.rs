@@ -6,7 +6,7 @@ use expect_test::expect;
 use gristmill_backends::state::State as _;
 use gristmill_protocol::{Digest, Timestamp, wire};
 use gristmill_registry::{AliasMove, Closely, LogEntry, NewVersion, Registry, RegistryError};
-use support::{Stores, empty_state, unstored};
+use support::{Stores, ann, empty_state, unstored};
 
 /// The bytes of three facts: version 1 of the model `one` was made by `old`, version 2 of `two`, and the alias
 /// `champion` was moved to version 2. MessagePack behind a version byte, as the first release wrote it.
@@ -123,4 +123,18 @@ fn old_facts_have_the_bytes_that_they_had() {
     for (hex, fact) in OLD.iter().zip([created(100, 1, "one"), created(200, 2, "two"), moved]) {
         assert_eq!(wire::encode(&fact), bytes_of(hex));
     }
+}
+
+#[tokio::test]
+async fn what_an_old_program_writes_in_between_is_copied_too() {
+    let stores = Stores::new();
+    let registry = stores.registry();
+    assert_eq!(stores.register("one").await, 1);
+    registry.on_behalf(ann(1)).set_alias("m", "champion", 1).await.expect("set");
+    stores.put("two").await;
+    let old = LogEntry::VersionCreated { at: Timestamp(5), by: "old".to_owned(), version: 2, new: unstored("two") };
+    stores.state.log_append("model/m", 3, 1, wire::encode(&old)).await.expect("it follows");
+    registry.on_behalf(ann(6)).set_alias("m", "champion", 2).await.expect("set");
+    let verified = registry.verify(Closely::default()).await.expect("verified");
+    assert_eq!((verified.damages, verified.uncopied, verified.facts), (vec![], 0, 4));
 }

@@ -88,8 +88,10 @@ async fn a_dropped_fact_shows() {
         found.iter().any(|damage| damage.starts_with("`model/m`, fact 3: it says that it is number 4")),
         "{found:#?}"
     );
-    let answer = Registry::new(changed, stores.artifacts.clone()).model("m").await;
+    let registry = Registry::new(changed, stores.artifacts.clone());
+    let answer = registry.model("m").await;
     assert!(matches!(answer, Err(RegistryError::BrokenChain { number: 3, .. })), "{answer:?}");
+    assert_eq!(registry.names().await.expect("listed"), ["m"], "damage doesn't hide a model");
 }
 
 #[tokio::test]
@@ -204,4 +206,20 @@ async fn every_name_survives_a_rebuild() {
     for name in names {
         assert_eq!(reborn.model(name).await.expect("there").versions[0].new.model, Digest::of(name.as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn a_state_that_was_emptied_under_a_running_registry_comes_back_with_the_next_change() {
+    let stores = lively().await;
+    let registry = stores.registry();
+    registry.on_behalf(ann(20)).describe("m", None, "the model").await.expect("described");
+    // The same life of the store, as after `FLUSHALL`.
+    let nothing = empty_state(1).snapshot();
+    stores.state.restore(nothing);
+    let registration = Registration::of(stores.model("three").await);
+    let made = registry.on_behalf(ann(21)).register("m", registration).await.expect("registered");
+    assert_eq!(made.version, 3);
+    assert_eq!(registry.model("m").await.expect("there").description, "the model");
+    assert_eq!(registry.reconcile().await.expect("made whole"), 1, "the log of its scores");
+    assert_eq!(registry.verify(WHOLLY).await.expect("verified").damages, []);
 }
