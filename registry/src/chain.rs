@@ -125,10 +125,10 @@ fn unescape(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use gristmill_backends::artifacts::check_mark;
+    use gristmill_protocol::limits::MODEL_NAME_BYTES_MAX;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::names::MODEL_NAME_BYTES_MAX;
 
     proptest! {
         #[test]

@@ -39,7 +39,7 @@ pub mod fact;
 mod lineage;
 mod log;
 mod model_log;
-pub mod names;
+mod names;
 mod rebuild;
 mod registry;
 mod removal;

@@ -389,6 +389,7 @@ fn bare(number: u64, at: Timestamp, by: String, why: Option<String>) -> Record {
 #[cfg(test)]
 mod tests {
     use gristmill_protocol::RunId;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -438,6 +439,43 @@ mod tests {
         assert_eq!(before(&[(1, false), (2, false), (1, true)]), None);
         assert_eq!(before(&[(1, false), (2, false), (1, false)]), Some(2), "going to an older one is a move as any");
         assert_eq!(before(&[(1, false), (2, false), (1, false), (2, true)]), Some(1));
+    }
+
+    proptest! {
+        #[test]
+        fn history_and_rollbacks_agree_with_a_plain_list(moves in prop::collection::vec((1u64..=3, 0u32..4), 0..20)) {
+            let mut view = view(&[]);
+            let mut list: Vec<(u64, Option<u64>)> = Vec::new();
+            for (place, (to, kind)) in moves.into_iter().enumerate() {
+                let (at, alias) = (10 + place as u64, "champion".to_owned());
+                let before = view.aliases.get(&alias).copied();
+                let back = view.before(&alias);
+                let change = match (kind, before) {
+                    (0, Some(before)) => Change::AliasRemoved { alias, before },
+                    (1, Some(before)) if back.is_some() => {
+                        Change::RolledBack { alias, before, after: back.expect("it is") }
+                    }
+                    _ if before == Some(to) => continue,
+                    _ => Change::AliasSet { alias, before, after: to },
+                };
+                let after = match &change {
+                    Change::RolledBack { after, .. } | Change::AliasSet { after, .. } => Some(*after),
+                    _ => None,
+                };
+                let complaints = view.apply(at, record(at, change));
+                prop_assert!(complaints.is_empty(), "{:?}", complaints);
+                list.push((at, after));
+                let now = view.aliases.get("champion").copied();
+                prop_assert_eq!(now, after);
+                if let (Some(now), Some(back)) = (now, view.before("champion")) {
+                    prop_assert_ne!(back, now, "a rollback changes something");
+                }
+            }
+            for time in 0..40 {
+                let expected = list.iter().rev().find(|(at, _)| *at <= time).and_then(|(_, to)| *to);
+                prop_assert_eq!(view.alias_at("champion", Timestamp(time)), expected);
+            }
+        }
     }
 
     #[test]

@@ -1,15 +1,10 @@
 //! What models, aliases and tags may be called.
 
-use crate::error::RegistryError;
+use gristmill_protocol::limits::{
+    MODEL_DIGESTS_MAX, MODEL_LABEL_BYTES_MAX, MODEL_NAME_BYTES_MAX, MODEL_TEXT_BYTES_MAX,
+};
 
-/// Bytes of a model's name. Escaped for a mark a byte takes three, and a part of a mark has up to 255.
-pub const MODEL_NAME_BYTES_MAX: usize = 80;
-/// Bytes of an alias or of a tag's name: what clients of other registries allow.
-pub const LABEL_BYTES_MAX: usize = 250;
-/// Bytes of a tag's value or of a description: a page of text. What is longer is an artifact.
-pub const TEXT_BYTES_MAX: usize = 8 * 1024;
-/// Artifacts and datasets that one request names: they all stand in one entry of the log.
-pub const DIGESTS_MAX: usize = 1_000;
+use crate::error::RegistryError;
 
 /// Refuses what can't be a model's name: references are `name@which`, paths are split at `/`.
 pub(crate) fn check_model(name: &str) -> Result<(), RegistryError> {
@@ -39,8 +34,8 @@ pub(crate) fn check_alias(alias: &str) -> Result<(), RegistryError> {
 pub(crate) fn check_label(what: &'static str, text: &str) -> Result<(), RegistryError> {
     let why = if text.is_empty() {
         "it is empty".to_owned()
-    } else if text.len() > LABEL_BYTES_MAX {
-        format!("it has {} bytes; up to {LABEL_BYTES_MAX} are allowed", text.len())
+    } else if text.len() > MODEL_LABEL_BYTES_MAX {
+        format!("it has {} bytes; up to {MODEL_LABEL_BYTES_MAX} are allowed", text.len())
     } else if text.chars().any(char::is_control) {
         "it can't have control characters in it".to_owned()
     } else {
@@ -51,12 +46,16 @@ pub(crate) fn check_label(what: &'static str, text: &str) -> Result<(), Registry
 
 /// Refuses a text that is too long to stand in a log.
 pub(crate) fn check_text(what: &'static str, text: &str) -> Result<(), RegistryError> {
-    if text.len() <= TEXT_BYTES_MAX { Ok(()) } else { Err(RegistryError::TooLong { what, max: TEXT_BYTES_MAX }) }
+    if text.len() <= MODEL_TEXT_BYTES_MAX {
+        Ok(())
+    } else {
+        Err(RegistryError::TooLong { what, max: MODEL_TEXT_BYTES_MAX })
+    }
 }
 
 /// Refuses more digests than an entry may hold.
 pub(crate) fn check_count(what: &'static str, count: usize) -> Result<(), RegistryError> {
-    if count <= DIGESTS_MAX { Ok(()) } else { Err(RegistryError::TooLong { what, max: DIGESTS_MAX }) }
+    if count <= MODEL_DIGESTS_MAX { Ok(()) } else { Err(RegistryError::TooLong { what, max: MODEL_DIGESTS_MAX }) }
 }
 
 fn shorten(text: &str) -> String {
