@@ -301,3 +301,41 @@ async fn names_that_would_mislead_are_refused() {
     let view = registry.model("empty").await.expect("there");
     assert_eq!((view.description.as_str(), view.versions.len()), ("to be filled", 0));
 }
+
+/// Servers run every verb on threads of their choice.
+#[tokio::test]
+async fn every_verb_can_move_between_threads() {
+    fn movable<T: Send>(_: T) {}
+    let stores = Stores::new();
+    let registry = stores.registry();
+    let acting = registry.on_behalf(ann(1));
+    let (digest, of) = (Digest::of(b"one"), version("m", 1));
+    let (signer, tags) = (Signer::from_seed([1; 32]), BTreeMap::new());
+    movable(registry.names());
+    movable(registry.model("m"));
+    movable(registry.resolve("m@1"));
+    movable(registry.load("m@1"));
+    movable(registry.facts("m", 0, 1));
+    movable(registry.versions_from(&Origin::Dataset(digest), "", 1));
+    movable(registry.predictions(&of, 0, 1));
+    movable(registry.verify(Closely::default()));
+    movable(registry.rebuild());
+    movable(registry.reconcile());
+    movable(registry.promote("m", 1, "champion", "ann", "", Timestamp(1)));
+    movable(registry.rollback("m", "champion", "ann", "", Timestamp(1)));
+    movable(acting.create("m", "", &tags));
+    movable(acting.register("m", Registration::of(unstored("one"))));
+    movable(acting.set_alias("m", "champion", 1));
+    movable(acting.remove_alias("m", "champion"));
+    movable(acting.promote("m", 1, "champion", Promotion::OwnEvidence));
+    movable(acting.rollback("m", "champion", &|_, _| Ok(())));
+    movable(acting.tag("m", None, "team", None));
+    movable(acting.describe("m", None, ""));
+    movable(acting.sign("m", 1, &signer));
+    movable(acting.delete_version("m", 1, Timestamp(1)));
+    movable(acting.delete_model("m", Timestamp(1)));
+    movable(acting.rename("m", "n"));
+    movable(acting.scored(&of, digest, 1, None));
+    movable(acting.purge());
+    movable(acting.erase("case 7", &[digest]));
+}
