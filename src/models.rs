@@ -158,18 +158,16 @@ mod tests {
 
     fn model() -> ModelView {
         let at = Timestamp(1_735_787_045_000);
-        let version = |version: u64, roc_auc: f64| VersionView {
-            version,
-            at: at.plus_ms(version * 3_600_000),
-            by: "ann".to_owned(),
-            new: NewVersion {
+        let version = |version: u64, roc_auc: f64| {
+            let new = NewVersion {
                 model: Digest::of(&version.to_be_bytes()),
                 run: RunId::from_u128(7),
                 step: "release".to_owned(),
                 metrics: BTreeMap::from([("roc_auc".to_owned(), roc_auc), ("accuracy".to_owned(), 0.85)]),
                 evidence: None,
                 algorithm: "random_forest".to_owned(),
-            },
+            };
+            VersionView::new(version, at.plus_ms(version * 3_600_000), "ann", new)
         };
         let moved = |from, to, why: &str| AliasMove {
             at: at.plus_ms(to * 3_600_000),
@@ -185,6 +183,7 @@ mod tests {
             versions: vec![version(1, 0.91), version(2, 0.914)],
             aliases: BTreeMap::from([("champion".to_owned(), 2)]),
             moves: vec![moved(None, 1, "first"), moved(Some(1), 2, "better on the holidays")],
+            ..ModelView::default()
         }
     }
 

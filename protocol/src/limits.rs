@@ -140,3 +140,12 @@ pub const EXPRESSIONS_MAX: usize = 256;
 pub const EXPRESSION_CHARS_MAX: usize = 500;
 /// Bytes of a stored model or a trained part that are read back into memory.
 pub const MODEL_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
+
+/// Bytes of a registered model's name. Escaped for a mark a byte takes three, and a part of a mark has up to 255.
+pub const MODEL_NAME_BYTES_MAX: usize = 80;
+/// Bytes of an alias or of a tag's name: what clients of other registries allow.
+pub const MODEL_LABEL_BYTES_MAX: usize = 250;
+/// Bytes of a tag's value or of a model's description: some pages of text. What is longer is an artifact.
+pub const MODEL_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Artifacts, datasets or tags that one request to the registry names: they all stand in one entry of its log.
+pub const MODEL_DIGESTS_MAX: usize = 1_000;

@@ -1,60 +1,47 @@
-//! The registry's verbs over the state's logs.
+//! The registry in its stores: what it says, and the turns in which it changes.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use gristmill_backends::artifacts::{ArtifactError, Artifacts};
-use gristmill_backends::state::{State, StateError};
-use gristmill_protocol::{Digest, Timestamp, wire};
+use bytes::Bytes;
+use gristmill_backends::artifacts::Artifacts;
+use gristmill_backends::state::State;
+use gristmill_protocol::{Digest, RunId, Timestamp, wire};
+use serde::Serialize;
 
-use crate::fact::{AliasMove, ModelFact, NewVersion};
-use crate::model_log::{ModelView, VersionView};
+use crate::acting::{Acting, Promotion, Registration};
+use crate::chain::Head;
+use crate::error::RegistryError;
+use crate::fact::{AliasMove, Change, Key, LogEntry, NewVersion, Record, VersionRef};
+use crate::lineage::Scores;
+use crate::log::{Logs, Settled, Stored};
+use crate::model_log::{Done, Life, ModelView, VersionView};
+use crate::names;
+use crate::signature::TrustPolicy;
 
-/// Entries of a log read at a time.
-const READ_MAX: usize = 256;
-/// How often a writer that lost a race decides anew: more writers than that at once are a fault of theirs.
-const RACES_MAX: usize = 64;
 /// What the logs of models are called before the model's name.
-const PREFIX: &str = "model/";
+pub(crate) const MODELS: &str = "model/";
+/// How often a writer that lost a race decides anew. Each race has a winner, so this many others got ahead of it.
+const RACES_MAX: u32 = 1_000;
+/// Milliseconds that a writer waits at the most before it decides anew.
+const RACE_PAUSE_MS_MAX: u64 = 50;
+/// Models whose folded logs are kept in memory; past this, some are read anew.
+const FOLDED_MAX: usize = 10_000;
+/// Models that an error names.
+const NAMED_MAX: usize = 20;
 
-/// Why the registry couldn't do as asked.
-#[derive(Debug, thiserror::Error)]
-pub enum RegistryError {
-    #[error("there is no registered model `{name}`")]
-    NoModel { name: String, known: Vec<String> },
-    #[error("model `{name}` has no version {version}; it has {count}")]
-    NoVersion { name: String, version: u64, count: usize },
-    #[error("model `{name}` has no alias `{alias}`")]
-    NoAlias { name: String, alias: String, known: Vec<String> },
-    #[error("alias `{alias}` of model `{name}` has pointed to no other version before")]
-    NothingBefore { name: String, alias: String },
-    #[error("`{text}` doesn't name a version; write `name@alias` or `name@3`")]
-    BadReference { text: String },
-    #[error("model `{name}` can't be used: its bytes `{digest}` aren't in the artifact store")]
-    BytesMissing { name: String, digest: Digest },
-    #[error("model `{name}` is written to by too many at once")]
-    TooManyRaces { name: String },
-    #[error("the log of model `{name}` can't be read")]
-    Damaged { name: String, source: wire::WireError },
-    #[error("failed to reach the registry's log")]
-    State(#[from] StateError),
-    #[error("failed to reach the registry's artifacts")]
-    Artifacts(#[from] ArtifactError),
-}
-
-impl RegistryError {
-    /// What to try.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            RegistryError::NoModel { known, .. } if known.is_empty() => {
-                Some("register one with a `register` step".to_owned())
-            }
-            RegistryError::NoModel { known, .. } => Some(format!("registered are: {}", known.join(", "))),
-            RegistryError::NoAlias { known, .. } if !known.is_empty() => {
-                Some(format!("its aliases are: {}", known.join(", ")))
-            }
-            _ => None,
-        }
-    }
+/// On whose behalf something is done, and when.
+#[derive(Clone, Debug, Default)]
+pub struct Act {
+    pub by: String,
+    pub why: Option<String>,
+    /// The run on whose behalf it is done.
+    pub trace: Option<RunId>,
+    /// The store's time.
+    pub at: Timestamp,
+    /// Saying the same again under the same key is saying it once; another request under it is refused.
+    pub key: Option<String>,
 }
 
 /// What came of a registration.
@@ -65,48 +52,124 @@ pub struct Registered {
     pub changed: bool,
 }
 
-/// The registered models.
+/// The registered models. Clones share what they have read.
 #[derive(Clone)]
 pub struct Registry {
-    state: Arc<dyn State>,
-    artifacts: Arc<dyn Artifacts>,
+    pub(crate) logs: Logs,
+    pub(crate) trust: Arc<TrustPolicy>,
+    folded: Arc<Mutex<HashMap<String, Folded>>>,
+    turns: Arc<Mutex<HashMap<String, Turn>>>,
+    pub(crate) scores: Arc<Mutex<HashMap<String, Scores>>>,
+}
+
+/// Writers of one model in this process take turns, so they don't race each other through the stores.
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+/// A log and what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Folded {
+    pub view: Arc<ModelView>,
+    pub head: Head,
+    /// When its last fact happened.
+    pub last: Timestamp,
 }
 
 impl Registry {
-    /// The registry in these stores.
+    /// The registry in these stores. It trusts unsigned versions.
     pub fn new(state: Arc<dyn State>, artifacts: Arc<dyn Artifacts>) -> Registry {
-        Registry { state, artifacts }
+        Registry {
+            logs: Logs::new(state, artifacts),
+            trust: Arc::default(),
+            folded: Arc::default(),
+            turns: Arc::default(),
+            scores: Arc::default(),
+        }
+    }
+
+    /// The same registry, in which [`Registry::resolve`] and [`Registry::load`] refuse what isn't trusted.
+    #[must_use]
+    pub fn trusting(self, policy: TrustPolicy) -> Registry {
+        Registry { trust: Arc::new(policy), ..self }
+    }
+
+    /// The verbs that change something, in somebody's name.
+    pub fn on_behalf(&self, act: Act) -> Acting<'_> {
+        Acting { registry: self, act }
     }
 
     /// The names of all registered models, in order.
     pub async fn names(&self) -> Result<Vec<String>, RegistryError> {
-        let logs = self.state.logs(PREFIX).await?;
-        Ok(logs.into_iter().filter_map(|log| log.strip_prefix(PREFIX).map(str::to_owned)).collect())
+        let mut names = Vec::new();
+        for name in self.log_names().await? {
+            match self.fold(&name).await {
+                Ok(folded) if folded.view.life != Life::Live => {}
+                // One damaged log doesn't hide the others; whoever asks for its model is told.
+                Ok(_) | Err(RegistryError::BrokenChain { .. } | RegistryError::Damaged { .. }) => names.push(name),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(names)
+    }
+
+    /// The names of all logs of models, those that are gone included.
+    pub(crate) async fn log_names(&self) -> Result<Vec<String>, RegistryError> {
+        let logs = self.logs.state.logs(MODELS).await?;
+        Ok(logs.into_iter().filter_map(|log| log.strip_prefix(MODELS).map(str::to_owned)).collect())
     }
 
     /// A model as its log says it is now.
     pub async fn model(&self, name: &str) -> Result<ModelView, RegistryError> {
-        let (view, position) = self.read(name).await?;
-        if position == 0 {
-            return Err(RegistryError::NoModel { name: name.to_owned(), known: self.names().await? });
-        }
-        Ok(view)
+        let folded = self.live(name).await?;
+        Ok(Arc::unwrap_or_clone(folded.view))
     }
 
-    /// The version that `name@alias` or `name@3` means.
+    /// The version that `name@alias` or `name@3` means. Refuses one that isn't trusted.
     pub async fn resolve(&self, text: &str) -> Result<(String, u64, NewVersion), RegistryError> {
+        let (of, found) = self.version(text).await?;
+        Ok((of.name, of.version, found.new))
+    }
+
+    /// The same as [`Registry::resolve`], with all that is known of the version.
+    pub async fn version(&self, text: &str) -> Result<(VersionRef, VersionView), RegistryError> {
         let bad = || RegistryError::BadReference { text: text.to_owned() };
         let (name, which) = text.split_once('@').ok_or_else(bad)?;
-        let view = self.model(name).await?;
+        let folded = self.live(name).await?;
+        let view = &folded.view;
         let found = match which.parse::<u64>() {
-            Ok(version) => view.version(version).ok_or_else(|| RegistryError::NoVersion {
-                name: name.to_owned(),
-                version,
-                count: view.versions.len(),
-            })?,
-            Err(_) => view.aliased(which).ok_or_else(|| no_alias(&view, which))?,
+            Ok(version) => version_of(view, version)?,
+            Err(_) => view.aliased(which).ok_or_else(|| no_alias(view, which))?,
         };
-        Ok((name.to_owned(), found.version, found.new.clone()))
+        self.trust.check(name, found)?;
+        Ok((VersionRef { name: name.to_owned(), version: found.version }, found.clone()))
+    }
+
+    /// The bytes of the version that `name@alias` or `name@3` means: trusted, and checked against their digest.
+    /// Nothing in them is executed; a model is data.
+    pub async fn load(&self, text: &str) -> Result<(VersionRef, VersionView, Bytes), RegistryError> {
+        let (of, found) = self.version(text).await?;
+        let bytes = self.logs.artifacts.get(found.new.model).await?;
+        Ok((of, found, bytes))
+    }
+
+    /// The version that an alias pointed to at a time. Nothing when it pointed nowhere then.
+    pub async fn alias_at(&self, name: &str, alias: &str, time: Timestamp) -> Result<Option<u64>, RegistryError> {
+        Ok(self.live(name).await?.view.alias_at(alias, time))
+    }
+
+    /// The facts of a model's log after `after`, at most `limit`: who did what, when and why. Logs of models that are
+    /// gone can be read too.
+    pub async fn facts(&self, name: &str, after: u64, limit: usize) -> Result<Vec<(u64, LogEntry)>, RegistryError> {
+        let log = format!("{MODELS}{name}");
+        let entries = self.logs.state.log_read(&log, after, limit).await?;
+        if entries.is_empty() && self.fold(name).await?.head.number == 0 {
+            return Err(self.no_model(name).await?);
+        }
+        let decoded = entries.into_iter().map(|entry| {
+            let fact = crate::chain::decode(&entry.body);
+            let damaged = |source| RegistryError::Damaged { name: name.to_owned(), source };
+            Ok((entry.position, fact.map_err(damaged)?))
+        });
+        decoded.collect()
     }
 
     /// Makes a version, and moves an alias to it; says whether anything was new.
@@ -121,24 +184,10 @@ impl Registry {
         by: &str,
         at: Timestamp,
     ) -> Result<Registered, RegistryError> {
-        self.check_bytes(name, new.model).await?;
-        let mut changed = false;
-        for _ in 0..RACES_MAX {
-            let (view, position) = self.read(name).await?;
-            let same = |known: &&VersionView| known.new.model == new.model && known.new.evidence == new.evidence;
-            let fact = match (view.versions.iter().find(same), alias) {
-                (None, _) => {
-                    let version = view.versions.len() as u64 + 1;
-                    ModelFact::VersionCreated { at, by: by.to_owned(), version, new: new.clone() }
-                }
-                (Some(made), Some(alias)) if !is_where_it_belongs(&view, alias, made.version, by) => {
-                    alias_move(&view, alias, made.version, by, "registered", at)
-                }
-                (Some(made), _) => return Ok(Registered { version: made.version, changed }),
-            };
-            changed |= self.try_append(name, position, &fact).await?;
-        }
-        Err(RegistryError::TooManyRaces { name: name.to_owned() })
+        let why = Some("registered".to_owned());
+        let act = Act { by: by.to_owned(), why, trace: Some(new.run), at, key: None };
+        let registration = Registration { alias: alias.map(str::to_owned), ..Registration::of(new) };
+        self.on_behalf(act).register(name, registration).await
     }
 
     /// Moves an alias to a version. Fine when it is there already.
@@ -151,24 +200,12 @@ impl Registry {
         why: &str,
         at: Timestamp,
     ) -> Result<ModelView, RegistryError> {
-        for _ in 0..RACES_MAX {
-            let view = self.model(name).await?;
-            let target = view.version(version).ok_or_else(|| RegistryError::NoVersion {
-                name: name.to_owned(),
-                version,
-                count: view.versions.len(),
-            })?;
-            if view.aliases.get(alias) == Some(&version) {
-                return Ok(view);
-            }
-            self.check_bytes(name, target.new.model).await?;
-            let (_, position) = self.read(name).await?;
-            self.try_append(name, position, &alias_move(&view, alias, version, by, why, at)).await?;
-        }
-        Err(RegistryError::TooManyRaces { name: name.to_owned() })
+        let act = Act { by: by.to_owned(), why: Some(why.to_owned()), at, ..Act::default() };
+        self.on_behalf(act).promote(name, version, alias, Promotion::OwnEvidence).await?;
+        self.model(name).await
     }
 
-    /// Moves an alias back to the version where it was before, once that is known to be usable.
+    /// Moves an alias back to the version where it was before, once its bytes are known to be whole.
     pub async fn rollback(
         &self,
         name: &str,
@@ -177,93 +214,238 @@ impl Registry {
         why: &str,
         at: Timestamp,
     ) -> Result<AliasMove, RegistryError> {
-        for _ in 0..RACES_MAX {
-            let (view, position) = self.read(name).await?;
-            if position == 0 {
-                return Err(RegistryError::NoModel { name: name.to_owned(), known: self.names().await? });
-            }
-            let from = *view.aliases.get(alias).ok_or_else(|| no_alias(&view, alias))?;
-            let to = view
-                .before(alias)
-                .ok_or_else(|| RegistryError::NothingBefore { name: name.to_owned(), alias: alias.to_owned() })?;
-            let target = view.version(to).expect("an alias has only pointed to versions");
-            self.check_bytes(name, target.new.model).await?;
-            let moved = AliasMove {
-                at,
-                by: by.to_owned(),
-                why: why.to_owned(),
-                alias: alias.to_owned(),
-                from: Some(from),
-                to,
-                rollback: true,
-            };
-            if self.try_append(name, position, &ModelFact::AliasMoved(moved.clone())).await? {
-                return Ok(moved);
-            }
-        }
-        Err(RegistryError::TooManyRaces { name: name.to_owned() })
+        let act = Act { by: by.to_owned(), why: Some(why.to_owned()), at, ..Act::default() };
+        self.on_behalf(act).rollback(name, alias, &|_, _| Ok(())).await
     }
 
-    async fn check_bytes(&self, name: &str, digest: Digest) -> Result<(), RegistryError> {
-        match self.artifacts.size(digest).await? {
+    /// Waits for the turn to write to a model.
+    pub(crate) async fn turn(&self, name: &str) -> tokio::sync::OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            if turns.len() >= FOLDED_MAX {
+                turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+            }
+            Arc::clone(turns.entry(name.to_owned()).or_default())
+        };
+        turn.lock_owned().await
+    }
+
+    /// A model that is there.
+    pub(crate) async fn live(&self, name: &str) -> Result<Folded, RegistryError> {
+        let folded = self.fold(name).await?;
+        if folded.view.life == Life::Live { Ok(folded) } else { Err(self.no_model(name).await?) }
+    }
+
+    async fn no_model(&self, name: &str) -> Result<RegistryError, RegistryError> {
+        let mut known = self.names().await?;
+        known.truncate(NAMED_MAX);
+        Ok(RegistryError::NoModel { name: name.to_owned(), known })
+    }
+
+    /// A model's log, folded. What was folded before is folded on, unless the log went back.
+    pub(crate) async fn fold(&self, name: &str) -> Result<Folded, RegistryError> {
+        let log = format!("{MODELS}{name}");
+        let empty = || Folded { view: Arc::new(ModelView::new(name)), head: Head::empty(), last: Timestamp(0) };
+        let known = self.lock().get(name).cloned();
+        let mut folded = known.unwrap_or_else(empty);
+        let news = match self.logs.news(&log, folded.head).await? {
+            Some(news) => news,
+            None => {
+                folded = empty();
+                self.logs.read(&log, folded.head, usize::MAX).await?
+            }
+        };
+        if !news.is_empty() {
+            let mut view = Arc::unwrap_or_clone(folded.view);
+            for stored in news {
+                folded.head = stored.head;
+                folded.last = at_of(&stored.entry);
+                let moved_here = claimed_for(&stored.entry);
+                view.apply(stored.head.number, stored.entry);
+                if let Some(from) = moved_here {
+                    view = self.moved_from(view, &from, stored.head.number).await?;
+                }
+            }
+            folded.view = Arc::new(view);
+        }
+        // A claim is settled by the other log, so it is looked at again.
+        if !matches!(folded.view.life, Life::Claimed { .. } | Life::Absent) {
+            let mut all = self.lock();
+            if all.len() >= FOLDED_MAX && !all.contains_key(name) {
+                all.clear();
+            }
+            all.insert(name.to_owned(), folded.clone());
+        }
+        Ok(folded)
+    }
+
+    /// The view of a model that came from another log, once that log says that it went; else the claim stands.
+    pub(crate) async fn moved_from(
+        &self,
+        claimed: ModelView,
+        from: &str,
+        claim: u64,
+    ) -> Result<ModelView, RegistryError> {
+        let log = format!("{MODELS}{from}");
+        let mut view = ModelView::new(from);
+        for stored in self.logs.read(&log, Head::empty(), usize::MAX).await? {
+            if went_to(&stored.entry, &claimed.name, claim) {
+                let facts = claimed.facts;
+                view.formerly.push(from.to_owned());
+                return Ok(ModelView { name: claimed.name, facts, ..view });
+            }
+            let moved_here = claimed_for(&stored.entry);
+            view.apply(stored.head.number, stored.entry);
+            if let Some(before) = moved_here {
+                view = Box::pin(self.moved_from(view, &before, stored.head.number)).await?;
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Appends changes to what was read; nothing when another was faster.
+    pub(crate) async fn append(
+        &self,
+        folded: &Folded,
+        act: &Act,
+        asked: &impl Serialize,
+        changes: Vec<Change>,
+    ) -> Result<Option<Stored>, RegistryError> {
+        let log = format!("{MODELS}{}", folded.view.name);
+        self.logs.append(&log, folded.head, record(&log, folded.head, folded.last, act, asked, changes)).await
+    }
+
+    /// What was done under the act's key before; refuses a key that was used for something else.
+    pub(crate) async fn done(
+        &self,
+        folded: &Folded,
+        act: &Act,
+        asked: &impl Serialize,
+    ) -> Result<Option<Done>, RegistryError> {
+        let Some(key) = &act.key else { return Ok(None) };
+        let Some(done) = folded.view.keys.get(key) else { return Ok(None) };
+        if done.asked != digest_of(asked) {
+            return Err(RegistryError::KeyTaken { name: folded.view.name.clone(), key: key.clone() });
+        }
+        Ok(Some(done.clone()))
+    }
+
+    /// Sees to it that what was read is copied, before an answer leans on it. False when the log had lost facts, which
+    /// have to be read anew.
+    pub(crate) async fn acknowledge(&self, folded: &Folded) -> Result<bool, RegistryError> {
+        let log = format!("{MODELS}{}", folded.view.name);
+        Ok(self.logs.settle(&log, folded.head).await? == Settled::Whole)
+    }
+
+    pub(crate) async fn check_bytes(&self, name: &str, digest: Digest) -> Result<(), RegistryError> {
+        match self.logs.artifacts.size(digest).await? {
             Some(_) => Ok(()),
             None => Err(RegistryError::BytesMissing { name: name.to_owned(), digest }),
         }
     }
 
-    async fn read(&self, name: &str) -> Result<(ModelView, u64), RegistryError> {
-        let log = format!("{PREFIX}{name}");
-        let mut view = ModelView::new(name);
-        let mut position = 0;
-        loop {
-            let entries = self.state.log_read(&log, position, READ_MAX).await?;
-            for entry in &entries {
-                let fact = wire::decode("a registry fact", &entry.body)
-                    .map_err(|source| RegistryError::Damaged { name: name.to_owned(), source })?;
-                view.apply(fact);
-                position = entry.position;
-            }
-            if entries.len() < READ_MAX {
-                return Ok((view, position));
-            }
-        }
-    }
-
-    /// Appends after `position`; false when another was faster.
-    async fn try_append(&self, name: &str, position: u64, fact: &ModelFact) -> Result<bool, RegistryError> {
-        let body = wire::encode(fact);
-        let digest = Digest::of(&body);
-        let bytes = digest.as_bytes();
-        let token = u64::from_be_bytes(bytes[..8].try_into().expect("a digest has 32 bytes"));
-        // The fact is in the artifact store before it is in the log, so a log can be made from artifacts.
-        self.artifacts.put(body.clone().into()).await?;
-        match self.state.log_append(&format!("{PREFIX}{name}"), position + 1, token, body).await {
-            Ok(()) => Ok(true),
-            Err(StateError::Conflict { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Folded>> {
+        self.folded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn no_alias(view: &ModelView, alias: &str) -> RegistryError {
+/// A record that follows a head. Its time is never before that of the fact before.
+pub(crate) fn record(
+    log: &str,
+    head: Head,
+    last: Timestamp,
+    act: &Act,
+    asked: &impl Serialize,
+    changes: Vec<Change>,
+) -> Record {
+    Record {
+        number: head.number + 1,
+        log: log.to_owned(),
+        previous: head.link,
+        at: act.at.max(last),
+        by: act.by.clone(),
+        why: act.why.clone(),
+        trace: act.trace,
+        key: act.key.as_ref().map(|text| Key { text: text.clone(), asked: digest_of(asked) }),
+        changes,
+    }
+}
+
+/// When an entry's fact happened.
+pub(crate) fn at_of(entry: &LogEntry) -> Timestamp {
+    match entry {
+        LogEntry::VersionCreated { at, .. } => *at,
+        LogEntry::AliasMoved(moved) => moved.at,
+        LogEntry::Recorded(record) => record.at,
+    }
+}
+
+/// The changes of an entry that is a record.
+pub(crate) fn changes_of(entry: &LogEntry) -> &[Change] {
+    match entry {
+        LogEntry::Recorded(record) => &record.changes,
+        LogEntry::VersionCreated { .. } | LogEntry::AliasMoved(_) => &[],
+    }
+}
+
+/// The model for which an entry claims its log's name.
+pub(crate) fn claimed_for(entry: &LogEntry) -> Option<String> {
+    changes_of(entry).iter().find_map(|change| match change {
+        Change::ClaimedFor { name } => Some(name.clone()),
+        _ => None,
+    })
+}
+
+/// Whether an entry says that its model went to a name, under a claim.
+fn went_to(entry: &LogEntry, to: &str, under: u64) -> bool {
+    let goes = |change: &Change| matches!(change, Change::RenamedTo { name, claim } if name == to && *claim == under);
+    changes_of(entry).iter().any(goes)
+}
+
+fn digest_of(asked: &impl Serialize) -> Digest {
+    Digest::of(&wire::encode(asked))
+}
+
+/// How often a writer lost a race.
+pub(crate) struct Races<'a> {
+    name: &'a str,
+    lost: u32,
+}
+
+impl<'a> Races<'a> {
+    pub fn new(name: &'a str) -> Result<Races<'a>, RegistryError> {
+        names::check_model(name)?;
+        Ok(Races { name, lost: 0 })
+    }
+
+    /// Waits a little, longer each time, and not as long as others who lost the same race.
+    pub async fn lost(&mut self, head: Head) -> Result<(), RegistryError> {
+        self.lost += 1;
+        if self.lost > RACES_MAX {
+            return Err(RegistryError::TooManyRaces { name: self.name.to_owned() });
+        }
+        let mut dice = [0; 2];
+        // Without random bytes all wait alike, which is slower and as right.
+        let _ = getrandom::fill(&mut dice);
+        let most = (1 << self.lost.min(6)).min(RACE_PAUSE_MS_MAX);
+        let ms = (u64::from(u16::from_be_bytes(dice)) + head.number) % most;
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Ok(())
+    }
+}
+
+/// A version that is there.
+pub(crate) fn version_of(view: &ModelView, version: u64) -> Result<&VersionView, RegistryError> {
+    view.version(version).ok_or_else(|| {
+        let name = view.name.clone();
+        if view.deleted.iter().any(|known| known.version == version) {
+            return RegistryError::VersionDeleted { name, version };
+        }
+        RegistryError::NoVersion { name, version, count: view.versions.len() }
+    })
+}
+
+pub(crate) fn no_alias(view: &ModelView, alias: &str) -> RegistryError {
     let known = view.aliases.keys().cloned().collect();
     RegistryError::NoAlias { name: view.name.clone(), alias: alias.to_owned(), known }
-}
-
-/// Whether an alias points to the version, or was moved there on behalf of the same registration before.
-fn is_where_it_belongs(view: &ModelView, alias: &str, version: u64, by: &str) -> bool {
-    let moved = |moved: &AliasMove| moved.alias == alias && moved.to == version && moved.by == by;
-    view.aliases.get(alias) == Some(&version) || view.moves.iter().any(moved)
-}
-
-fn alias_move(view: &ModelView, alias: &str, to: u64, by: &str, why: &str, at: Timestamp) -> ModelFact {
-    ModelFact::AliasMoved(AliasMove {
-        at,
-        by: by.to_owned(),
-        why: why.to_owned(),
-        alias: alias.to_owned(),
-        from: view.aliases.get(alias).copied(),
-        to,
-        rollback: false,
-    })
 }

@@ -198,17 +198,7 @@ impl IntoFailure for WireError {
 
 impl IntoFailure for RegistryError {
     fn into_failure(self) -> Failure {
-        let hint = self.hint();
-        let code = match self {
-            RegistryError::NoModel { .. } | RegistryError::NoVersion { .. } | RegistryError::NoAlias { .. } => {
-                ErrorCode::NotFound
-            }
-            RegistryError::BadReference { .. } => ErrorCode::BadPipeline,
-            RegistryError::BytesMissing { .. } => ErrorCode::ArtifactMissing,
-            RegistryError::NothingBefore { .. } | RegistryError::TooManyRaces { .. } => ErrorCode::Conflict,
-            RegistryError::Damaged { .. } => ErrorCode::ArtifactCorrupt,
-            RegistryError::State(_) | RegistryError::Artifacts(_) => ErrorCode::Unavailable,
-        };
+        let (code, hint) = (self.code(), self.hint());
         failure(&self, code, hint)
     }
 }

@@ -5,8 +5,12 @@
 //! its own in `tmp/` and holds a lock for it; whoever opens the root next removes the folders whose locks are
 //! free, so leftovers go at once and nobody guesses by their age.
 //!
+//! Marks are empty files under `marks/`.
+//!
 //! Puts run on threads for blocking work, because they wait for the disk. Small reads run where they are
 //! asked for: a read of 64 KiB out of the page cache takes less time than the way to another thread.
+
+mod marks;
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -19,7 +23,7 @@ use bytes::Bytes;
 use gristmill_protocol::Digest;
 use sha2::{Digest as _, Sha256};
 
-use super::{ArtifactError, Artifacts};
+use super::{ArtifactError, Artifacts, check_mark};
 
 /// Bytes up to which a read isn't worth a thread.
 const SMALL_BYTES: u64 = 64 * 1024;
@@ -35,6 +39,7 @@ pub struct DirectoryArtifacts {
 #[derive(Debug)]
 struct Inner {
     objects: PathBuf,
+    marks: PathBuf,
     /// This process's folder for files that aren't artifacts yet.
     scratch: PathBuf,
     lock_path: PathBuf,
@@ -49,8 +54,10 @@ impl DirectoryArtifacts {
         // Paths are handed out; they must mean the same after somebody changes the working folder.
         let root = &std::path::absolute(root).map_err(failed("find the folder of an", root))?;
         let objects = root.join("sha256");
+        let marks = root.join("marks");
         let tmp = root.join("tmp");
         make_folders(&objects)?;
+        make_folders(&marks)?;
         make_folders(&tmp)?;
         // Openers take turns: between making a lock file and locking it, another would take it for a leftover.
         let turn_path = tmp.join("lock");
@@ -65,7 +72,7 @@ impl DirectoryArtifacts {
         fs::create_dir(&scratch).map_err(failed("make the folder of an", &scratch))?;
         make_fan_out(&objects)?;
         sync_folder(root)?;
-        let inner = Inner { objects, scratch, lock_path, _lock: lock, next: AtomicU64::new(0) };
+        let inner = Inner { objects, marks, scratch, lock_path, _lock: lock, next: AtomicU64::new(0) };
         Ok(DirectoryArtifacts { inner: Arc::new(inner) })
     }
 
@@ -390,6 +397,17 @@ impl Artifacts for DirectoryArtifacts {
     async fn delete(&self, digest: Digest) -> Result<(), ArtifactError> {
         let inner = &self.inner;
         inner.delete(digest)
+    }
+
+    async fn mark(&self, name: &str) -> Result<(), ArtifactError> {
+        check_mark(name)?;
+        let name = name.to_owned();
+        self.blocking("mark", move |inner| marks::set(&inner.marks, &name)).await
+    }
+
+    async fn marks(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ArtifactError> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.blocking("list", move |inner| marks::list(&inner.marks, &prefix, &after, limit)).await
     }
 
     fn scratch(&self) -> PathBuf {

@@ -2,6 +2,11 @@
 //!
 //! Putting the same bytes twice is putting them once, so repeated and late work can't damage anything. A
 //! put has ended when the bytes would survive a power cut; only then may a fact name them.
+//!
+//! Beside the bytes there are **marks**: names without bytes, found again by how they begin. What has to be found
+//! when the state is gone (which fact of which model is the newest) can't hang on a digest that nobody knows. A
+//! mark holds no bytes, so two writers of the same mark can't disagree, and no service has to promise a
+//! conditional write.
 
 pub mod directory;
 #[cfg(feature = "s3")]
@@ -12,6 +17,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use bytes::Bytes;
 use gristmill_protocol::Digest;
+
+/// Bytes of a mark's name: with a bucket's prefix it stays under the 1,024 bytes of an S3 key.
+pub const MARK_BYTES_MAX: usize = 700;
 
 /// Why the artifact store couldn't do as asked.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +55,23 @@ pub trait Artifacts: Send + Sync {
     async fn list(&self, after: Option<Digest>, limit: usize) -> Result<Vec<(Digest, u64)>, ArtifactError>;
     /// Removes an artifact; fine when it isn't there.
     async fn delete(&self, digest: Digest) -> Result<(), ArtifactError>;
+    /// Sets a mark; it would survive a power cut then. Setting it again is setting it once. Its name is one or more
+    /// parts of up to 255 of the characters `a-z0-9_~.-`, none of which begins with a dot, joined by `/`. No mark begins with another and a `/`.
+    async fn mark(&self, name: &str) -> Result<(), ArtifactError>;
+    /// Marks that begin with `prefix`, in the order of their bytes, after `after`, at most `limit`.
+    async fn marks(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ArtifactError>;
     /// A folder for files that are about to be put, on the same disk where there is one.
     fn scratch(&self) -> PathBuf;
+}
+
+/// Refuses what can't be a mark in every store.
+pub fn check_mark(name: &str) -> Result<(), ArtifactError> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_~.-".contains(c);
+    let is_part =
+        |part: &str| !part.is_empty() && part.len() <= 255 && !part.starts_with('.') && part.chars().all(fits);
+    if name.len() <= MARK_BYTES_MAX && name.split('/').all(is_part) {
+        return Ok(());
+    }
+    let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, "it can't be the name of a mark");
+    Err(ArtifactError::Io { verb: "mark the", path: name.into(), source })
 }

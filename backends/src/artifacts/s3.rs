@@ -1,5 +1,7 @@
 //! Artifacts in an S3 bucket: objects `<prefix>/sha256/ab/abcdef…`, each the bytes that its name is the digest of.
 //!
+//! Marks are objects of no bytes, `<prefix>/marks/<name>`.
+//!
 //! An object appears whole or not at all: a put is one request, or a multipart upload that is completed in
 //! the end and aborted when it fails. Objects of one name all have the same bytes, so racing puts need no
 //! conditional write, and nothing here leans on one: services differ in what those promise.
@@ -24,6 +26,7 @@ use aws_config::retry::RetryConfig;
 use aws_config::timeout::TimeoutConfig;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::primitives::ByteStream;
 use aws_smithy_http_client::tls::Provider;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use bytes::{Bytes, BytesMut};
@@ -32,7 +35,7 @@ use tempfile::TempDir;
 
 use self::failure::{Reason, Verb};
 use self::upload::{Source, hash_file};
-use super::{ArtifactError, Artifacts};
+use super::{ArtifactError, Artifacts, check_mark};
 
 /// Bytes that no object exceeds at any service we know of (S3 itself ends at 50 TB). Ranges past it are
 /// answered without asking for them, since services trip over numbers that large.
@@ -96,6 +99,8 @@ struct Inner {
     bucket: String,
     /// `sha256/`, with the URL's prefix before it.
     root: String,
+    /// `marks/`, with the URL's prefix before it.
+    marks: String,
     attempts: u32,
     attempt_timeout: Duration,
     /// Files that aren't artifacts yet. Removed with this; what a killed process leaves is the system's to clean.
@@ -118,6 +123,7 @@ impl S3Artifacts {
         let inner = Inner {
             client,
             bucket,
+            marks: if prefix.is_empty() { "marks/".to_owned() } else { format!("{prefix}/marks/") },
             root: if prefix.is_empty() { "sha256/".to_owned() } else { format!("{prefix}/sha256/") },
             attempts: options.attempts,
             attempt_timeout: options.attempt_timeout,
@@ -319,12 +325,7 @@ impl Inner {
     }
 
     /// Adds a body to `bytes`, which shall become `wanted` long.
-    async fn read_body(
-        &self,
-        mut body: aws_sdk_s3::primitives::ByteStream,
-        bytes: &mut BytesMut,
-        wanted: u64,
-    ) -> Result<(), String> {
+    async fn read_body(&self, mut body: ByteStream, bytes: &mut BytesMut, wanted: u64) -> Result<(), String> {
         loop {
             let next = tokio::time::timeout(self.attempt_timeout, body.next()).await;
             match next.map_err(|_| format!("nothing came for {:?}", self.attempt_timeout))? {
@@ -357,6 +358,39 @@ impl Inner {
                 let size = object.size().and_then(|size| u64::try_from(size).ok());
                 found.extend(digest.zip(size));
             }
+            next = page.next_continuation_token().map(str::to_owned);
+            if next.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    async fn mark(&self, name: &str) -> Result<(), ArtifactError> {
+        check_mark(name)?;
+        let key = format!("{}{name}", self.marks);
+        let put = self.client.put_object().bucket(&self.bucket).key(&key);
+        let put = put.body(ByteStream::from_static(b"")).send().await;
+        put.map_err(|error| self.failed(Verb::Put, &key, Reason::of(&error), error))?;
+        Ok(())
+    }
+
+    async fn marks(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ArtifactError> {
+        let root = format!("{}{prefix}", self.marks);
+        let mut found = Vec::new();
+        let mut next: Option<String> = None;
+        while found.len() < limit {
+            let page = (limit - found.len()).min(LIST_PAGE_MAX);
+            let mut ask = self.client.list_objects_v2().bucket(&self.bucket).prefix(&root);
+            ask = ask.max_keys(i32::try_from(page).unwrap_or(i32::MAX));
+            ask = match &next {
+                Some(token) => ask.continuation_token(token),
+                None => ask.set_start_after((!after.is_empty()).then(|| format!("{}{after}", self.marks))),
+            };
+            let page = ask.send().await;
+            let page = page.map_err(|error| self.failed(Verb::List, &root, Reason::of(&error), error))?;
+            let names = page.contents().iter().filter_map(|object| object.key()?.strip_prefix(&self.marks));
+            found.extend(names.map(str::to_owned));
             next = page.next_continuation_token().map(str::to_owned);
             if next.is_none() {
                 break;
@@ -418,6 +452,14 @@ impl Artifacts for S3Artifacts {
 
     async fn delete(&self, digest: Digest) -> Result<(), ArtifactError> {
         self.inner.delete(digest).await
+    }
+
+    async fn mark(&self, name: &str) -> Result<(), ArtifactError> {
+        self.inner.mark(name).await
+    }
+
+    async fn marks(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ArtifactError> {
+        self.inner.marks(prefix, after, limit).await
     }
 
     fn scratch(&self) -> PathBuf {

@@ -22,6 +22,8 @@ cases!(ArtifactsFixture:
     artifacts_are_listed_in_order,
     a_deleted_artifact_is_gone,
     a_local_file_has_the_bytes,
+    marks_are_listed_in_order,
+    what_can_not_be_a_mark_is_refused,
 );
 
 /// Some bytes that don't repeat soon.
@@ -175,4 +177,41 @@ async fn a_local_file_has_the_bytes(fixture: Fixture) {
         assert!(path.is_absolute());
         assert_eq!(std::fs::read(path).expect("readable"), bytes);
     }
+}
+
+async fn marks_are_listed_in_order(fixture: Fixture) {
+    let artifacts = fixture.fresh().await;
+    let names = ["a.0", "a-b/1", "a/1", "a/1~2f", "a/2/x", "a/2/y", "a/2-", "b/1", "b/2"];
+    for name in names.iter().rev().chain(&names[3..5]) {
+        artifacts.mark(name).await.expect("set");
+    }
+    let mut sorted = names.to_vec();
+    sorted.sort_unstable();
+    for prefix in ["", "a", "a/", "a/2", "a/2/", "b/2", "c"] {
+        for limit in [1, 2, 100] {
+            let mut listed: Vec<String> = Vec::new();
+            loop {
+                let after = listed.last().cloned().unwrap_or_default();
+                let part = artifacts.marks(prefix, &after, limit).await.expect("listed");
+                if part.is_empty() {
+                    break;
+                }
+                assert!(part.len() <= limit);
+                listed.extend(part);
+            }
+            let expected: Vec<&str> = sorted.iter().copied().filter(|name| name.starts_with(prefix)).collect();
+            assert_eq!(listed, expected, "marks with `{prefix}`, {limit} at a time");
+        }
+    }
+    assert_eq!(artifacts.list(None, 10).await.expect("listed"), [], "a mark is no artifact");
+}
+
+async fn what_can_not_be_a_mark_is_refused(fixture: Fixture) {
+    let artifacts = fixture.fresh().await;
+    let long = "x".repeat(256);
+    for name in ["", "/a", "a/", "a//b", "../a", "a/.b", "A", "a b", "a%20", "é", &long] {
+        let answer = artifacts.mark(name).await;
+        assert!(matches!(answer, Err(ArtifactError::Io { .. })), "`{name}`: {answer:?}");
+    }
+    assert!(artifacts.marks("", "", 10).await.expect("listed").is_empty());
 }

@@ -1,13 +1,13 @@
 //! Artifacts in memory, away at times.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gristmill_backends::artifacts::{ArtifactError, Artifacts};
+use gristmill_backends::artifacts::{ArtifactError, Artifacts, check_mark};
 use gristmill_protocol::Digest;
 
 use crate::dice::Dice;
@@ -21,6 +21,7 @@ pub struct SimArtifacts {
 #[derive(Debug)]
 struct Inner {
     kept: BTreeMap<[u8; 32], Bytes>,
+    marks: BTreeSet<String>,
     dice: Dice,
     /// How many calls of a thousand fail.
     fails: u64,
@@ -28,7 +29,9 @@ struct Inner {
 
 impl SimArtifacts {
     pub fn new(dice: Dice, fails: u64) -> Arc<SimArtifacts> {
-        Arc::new(SimArtifacts { inner: Mutex::new(Inner { kept: BTreeMap::new(), dice, fails }) })
+        Arc::new(SimArtifacts {
+            inner: Mutex::new(Inner { kept: BTreeMap::new(), marks: BTreeSet::new(), dice, fails }),
+        })
     }
 
     /// Nothing fails from now on.
@@ -102,6 +105,20 @@ impl Artifacts for SimArtifacts {
         self.call("remove").await?;
         self.lock().kept.remove(digest.as_bytes());
         Ok(())
+    }
+
+    async fn mark(&self, name: &str) -> Result<(), ArtifactError> {
+        check_mark(name)?;
+        self.call("mark").await?;
+        self.lock().marks.insert(name.to_owned());
+        Ok(())
+    }
+
+    async fn marks(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<String>, ArtifactError> {
+        self.call("list").await?;
+        let inner = self.lock();
+        let fits = |name: &&String| name.starts_with(prefix) && name.as_str() > after;
+        Ok(inner.marks.iter().filter(fits).take(limit).cloned().collect())
     }
 
     fn scratch(&self) -> PathBuf {
