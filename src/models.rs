@@ -61,7 +61,7 @@ pub fn models_json(models: &[ModelView]) -> Value {
 /// One model: its versions and the moves of its aliases.
 pub fn model_text(model: &ModelView, now: Timestamp) -> String {
     let mut out = format!("{}, {}\n\n", model.name, text::counted(model.versions.len() as u64, "version"));
-    let metrics = columns(model);
+    let metrics = columns(&model.versions);
     let mut titles = vec![">version".to_owned(), "aliases".to_owned()];
     titles.extend(metrics.iter().map(|metric| format!(">{metric}")));
     titles.extend(["algorithm", "registered", "by", "digest"].map(str::to_owned));
@@ -131,8 +131,8 @@ fn version_json(version: &VersionView) -> Value {
 }
 
 /// The metrics of all versions, those that people look at first in front, as many as fit.
-fn columns(model: &ModelView) -> Vec<String> {
-    let known: BTreeSet<&String> = model.versions.iter().flat_map(|version| version.new.metrics.keys()).collect();
+fn columns(versions: &[VersionView]) -> Vec<String> {
+    let known: BTreeSet<&String> = versions.iter().flat_map(|version| version.new.metrics.keys()).collect();
     let rank = |name: &String| METRICS_FIRST.iter().position(|first| first == name).unwrap_or(METRICS_FIRST.len());
     let mut names: Vec<String> = known.into_iter().cloned().collect();
     names.sort_by_key(rank);
@@ -141,9 +141,8 @@ fn columns(model: &ModelView) -> Vec<String> {
 }
 
 fn metrics_line(version: &VersionView) -> String {
-    let single = ModelView { versions: vec![version.clone()], ..ModelView::default() };
     let metric = |name: &String| Some(format!("{name} {}", text::number(*version.new.metrics.get(name)?)));
-    columns(&single).iter().filter_map(metric).collect::<Vec<_>>().join(", ")
+    columns(std::slice::from_ref(version)).iter().filter_map(metric).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -178,13 +177,12 @@ mod tests {
             to,
             rollback: false,
         };
-        ModelView {
-            name: "delays".to_owned(),
-            versions: vec![version(1, 0.91), version(2, 0.914)],
-            aliases: BTreeMap::from([("champion".to_owned(), 2)]),
-            moves: vec![moved(None, 1, "first"), moved(Some(1), 2, "better on the holidays")],
-            ..ModelView::default()
-        }
+        let mut model = ModelView::default();
+        model.name = "delays".to_owned();
+        model.versions = vec![version(1, 0.91), version(2, 0.914)];
+        model.aliases = BTreeMap::from([("champion".to_owned(), 2)]);
+        model.moves = vec![moved(None, 1, "first"), moved(Some(1), 2, "better on the holidays")];
+        model
     }
 
     #[test]
