@@ -94,6 +94,11 @@ pub enum Command {
     /// Point an alias of a model back to where it was before.
     #[command(after_help = "Example:\n  gristmill rollback flight-delays champion --why 'complaints from JFK'")]
     Rollback(RollbackArgs),
+    /// Look after the registry: verify it, bring it back from its copies, make a key to sign with.
+    #[command(
+        after_help = "Examples:\n  gristmill registry verify --read-artifacts\n  gristmill registry rebuild\n  gristmill registry keygen release.key"
+    )]
+    Registry(RegistryArgs),
     /// List artifacts, show one, or save one to a file.
     Artifacts(ArtifactsArgs),
     /// Print the JSON Schema of pipeline files, for editors.
@@ -240,6 +245,36 @@ pub struct WorkerArgs {
 pub struct UpArgs {
     #[command(flatten)]
     pub worker: WorkerArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct RegistryArgs {
+    #[command(subcommand)]
+    pub command: RegistryCommand,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum RegistryCommand {
+    /// Check every fact's hash, every version's artifacts and every signature; exit code 1 when something is damaged.
+    Verify {
+        /// Read every artifact and compute its digest anew; else only look whether it is there.
+        #[arg(long)]
+        read_artifacts: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write to the state every fact that the artifact store has a copy of and the state has lost.
+    Rebuild {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a key to sign versions with, and print its public half.
+    Keygen {
+        /// The file that gets the secret half; only its owner can read it.
+        file: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -50,6 +50,7 @@ mod online;
 mod problem;
 mod progress;
 mod read;
+mod registry;
 mod report;
 mod run;
 mod serve;
@@ -114,6 +115,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Worker(args) => serve::worker(settings, args, telemetry).await,
         Command::Up(args) => serve::up(settings, args, telemetry).await,
         Command::Serve(args) => online::serve(settings, args, telemetry).await,
+        Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,
         Command::Resume(args) => run::resume(settings, args, telemetry).await,
         Command::Cancel(args) => change::cancel(settings, args).await,

@@ -185,3 +185,50 @@ fn a_moved_alias_is_served_without_a_failed_request() {
         until(wanted);
     }
 }
+
+#[test]
+fn the_registry_verifies_and_comes_back_from_its_copies() {
+    let place = Place::new();
+    register(&place, 4);
+    let said = place.gristmill(&["registry", "verify", "--read-artifacts"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    assert!(said.stdout.contains("nothing is damaged"), "{}", said.stdout);
+    let before = place.json(&["model", "late", "--json"]);
+
+    // The state is lost; the artifacts are not.
+    for entry in std::fs::read_dir(place.path().join(".gristmill")).expect("the home") {
+        let path = entry.expect("an entry").path();
+        if path.is_file() {
+            std::fs::remove_file(path).expect("it can be removed");
+        }
+    }
+    let said = place.gristmill(&["registry", "rebuild"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    assert_eq!(place.json(&["model", "late", "--json"]), before);
+
+    // A version whose bytes are gone is found.
+    let digest = before["versions"][0]["digest"].as_str().expect("a digest").trim_start_matches("sha256:").to_owned();
+    let file = walk(&place.path().join(".gristmill/artifacts")).into_iter().find(|path| {
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| digest.ends_with(name) || name.contains(&digest))
+    });
+    std::fs::remove_file(file.expect("the model's file")).expect("it can be removed");
+    let said = place.gristmill(&["registry", "verify", "--json"]);
+    assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
+    assert!(said.json()["damages"][0]["what"].is_string(), "{}", said.stdout);
+
+    let said = place.gristmill(&["registry", "keygen", "release.key"]);
+    assert_eq!(said.code, Some(0), "{}", said.stderr);
+    assert_eq!(place.gristmill(&["registry", "keygen", "release.key"]).code, Some(2));
+}
+
+/// All files under a folder.
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { files.extend(walk(&path)) } else { files.push(path) }
+    }
+    files
+}

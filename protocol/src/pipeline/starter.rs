@@ -319,6 +319,7 @@ mod tests {
                     - { column: origin, in: [EWR, JFK, LGA], severity: warn }
                     - { column: carrier, nulls: { max: 0 } }
                     - { column: carrier, in: ["9E", AA, "NO"], severity: warn }
+                    - { column: time_hour, nulls: { max: 0 } }
 
               # A part of the rows is kept aside, to measure the model on what it hasn't seen.
               parts:
@@ -332,11 +333,11 @@ mod tests {
                   features:
                     numeric: [dep_delay, air_time]
                     categorical: [origin, carrier]
+                    dates: [time_hour]
                     # Left out:
                     #   year: it has one value
                     #   "tail num": it has too many different texts
                     #   "flight id": nearly every row has its own value, like an identifier
-                    #   time_hour: make numbers of it in a `transform` first
                   algorithm: { random_forest: { trees: 100, max_depth: 12 } }
                   seed: 1
 
