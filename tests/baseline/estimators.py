@@ -116,8 +116,8 @@ def scaled_file(path):
     """The same file with scaled columns."""
     import pandas as pd
 
-    table = pd.read_csv(path)
-    table.iloc[:, :-1] = scaled(table.iloc[:, :-1].to_numpy("float32"))
+    table = pd.read_csv(path).astype("float32")
+    table.iloc[:, :-1] = scaled(table.iloc[:, :-1].to_numpy())
     table.to_csv(path + ".scaled", index=False, float_format="%.9g")
     return path + ".scaled"
 
