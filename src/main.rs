@@ -46,7 +46,6 @@ mod init;
 mod intake;
 mod models;
 mod observe;
-mod online;
 mod problem;
 mod progress;
 mod read;
@@ -54,6 +53,7 @@ mod registry;
 mod report;
 mod run;
 mod serve;
+mod services;
 mod settings;
 mod show;
 mod submission;
@@ -111,10 +111,10 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Submit(args) => submission::submit(settings, args).await,
         Command::Watch(args) => submission::watch(settings, args).await,
         Command::Wait(args) => submission::wait(settings, args).await,
-        Command::Scheduler(args) => serve::scheduler(settings, args, telemetry).await,
-        Command::Worker(args) => serve::worker(settings, args, telemetry).await,
-        Command::Up(args) => serve::up(settings, args, telemetry).await,
-        Command::Serve(args) => online::serve(settings, args, telemetry).await,
+        Command::Scheduler(args) => services::scheduler(settings, args, telemetry).await,
+        Command::Worker(args) => services::worker(settings, args, telemetry).await,
+        Command::Up(args) => services::up(settings, args, telemetry).await,
+        Command::Serve(args) => serve::serve(settings, args, telemetry).await,
         Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,
         Command::Resume(args) => run::resume(settings, args, telemetry).await,

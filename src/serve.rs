@@ -1,130 +1,113 @@
-//! `scheduler`, `worker` and `up`: processes that run until they are told to end.
-//!
-//! The first SIGTERM (or Ctrl-C) drains: nothing new is taken, what runs may finish within the grace period.
-//! A second one hands back now.
+//! `serve`: the registered models over HTTP, until the process is told to end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use gristmill_backends::state::embedded::Synchronous;
+use gristmill_online::engine::{Engine, EngineSettings};
+use gristmill_online::{Models, Scoring, ServerSettings, SourceError};
 use gristmill_telemetry::Telemetry;
-use gristmill_worker_runtime::Drain;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use gristmill_worker::online::RegistrySource;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tracing::{info, warn};
 
-use crate::cli::{SchedulerArgs, UpArgs, WorkerArgs};
-use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
+use crate::cli::ServeArgs;
 use crate::home::Home;
-use crate::observe::listen;
 use crate::problem::{Exit, Problem};
+use crate::services::Ends;
 use crate::settings::Settings;
 
-/// SIGTERM and SIGINT, one after the other.
-pub struct Ends {
-    terminate: Signal,
-    interrupt: Signal,
-}
+/// How often models in memory are looked up again: a moved alias is served within a second.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// How often all models are looked for, those that nobody asked for yet among them.
+const LIST_EVERY: Duration = Duration::from_secs(5);
 
-impl Ends {
-    /// Listens from here on.
-    pub fn new() -> anyhow::Result<Ends> {
-        let listen = |kind| signal(kind).context("failed to listen for signals");
-        Ok(Ends { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
-    }
-
-    /// Waits for the next signal.
-    pub async fn next(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-        }
-    }
-}
-
-/// `gristmill scheduler`.
-pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
-    needs_servers(settings, "scheduler")?;
+/// `gristmill serve`.
+pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let mut ends = Ends::new()?;
-    let home = Home::own(settings, Synchronous::Normal).await?;
-    let broker = open_broker(settings).await?;
-    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
-    let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
-    eprintln!("scheduler is ready");
-    wait_for_end(&mut ends, || scheduler.is_broken()).await?;
-    eprintln!("scheduler ends; its shards are given up");
-    scheduler.stop().await;
-    Ok(Exit::Success)
-}
-
-/// `gristmill worker`.
-pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
-    needs_servers(settings, "worker")?;
-    let mut ends = Ends::new()?;
-    let home = Home::own(settings, Synchronous::Normal).await?;
-    let broker = open_broker(settings).await?;
-    let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
-    let (pools, slots) = (setup.pools.join(", "), setup.slots);
-    let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
-    let _metrics = listen(telemetry, args.metrics, vec![worker.store.clone()]).await?;
-    eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
-    wait_for_end(&mut ends, || worker.is_broken()).await?;
-    drain(&mut worker, &mut ends).await;
-    Ok(Exit::Success)
-}
-
-/// `gristmill up`.
-pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
-    let mut ends = Ends::new()?;
-    let home = Home::own(settings, Synchronous::Normal).await?;
-    let broker = open_broker(settings).await?;
-    let setup = WorkerSetup::new(args.worker.pools, args.worker.slots, args.worker.memory);
-    let (pools, slots) = (setup.pools.join(", "), setup.slots);
-    let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
-    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
-    let contacts = vec![scheduler.store.clone(), worker.store.clone()];
-    let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
-    eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
-    wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
-    drain(&mut worker, &mut ends).await;
-    scheduler.stop().await;
-    Ok(Exit::Success)
-}
-
-fn needs_servers(settings: &Settings, what: &str) -> anyhow::Result<()> {
-    if settings.is_distributed() {
-        return Ok(());
+    let home = Home::read(settings).await?;
+    let source = Arc::new(RegistrySource::new(home.registry.clone(), home.artifacts.clone(), Handle::current()));
+    let models = Models::new(source.clone(), usize::try_from(args.memory << 20).unwrap_or(usize::MAX));
+    models.refresh().await.context("failed to list the registered models")?;
+    let known = models.known();
+    if let Some(model) = &args.model
+        && !known.iter().any(|known| known.name == *model)
+    {
+        let names: Vec<&str> = known.iter().map(|known| known.name.as_str()).collect();
+        let problem = Problem::usage(format!("there is no registered model `{model}`"));
+        let hint = if names.is_empty() {
+            "register one with a `register` step".to_owned()
+        } else {
+            format!("registered are: {}", names.join(", "))
+        };
+        return Err(problem.hint(hint).into());
     }
-    Err(Problem::usage(format!("a {what} of its own needs servers to meet the others at"))
-        .hint("set `GRISTMILL_STATE`, `GRISTMILL_BROKER` and `GRISTMILL_ARTIFACTS`, or use `gristmill up`, which needs none")
-        .into())
-}
-
-/// Waits for a signal, or for a part to end by itself, which is a fault.
-async fn wait_for_end(ends: &mut Ends, broken: impl Fn() -> bool) -> anyhow::Result<()> {
-    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
-    loop {
-        tokio::select! {
-            () = ends.next() => return Ok(()),
-            () = tokio::time::sleep(LOOK_EVERY) => {
-                if broken() {
-                    return Err(Problem::failed("a part of the program has ended by itself")
-                        .hint("this is a fault of gristmill; nothing is lost when it is started again")
-                        .into());
-                }
-            }
-        }
+    let mut engine = EngineSettings::default();
+    if let Some(threads) = args.threads {
+        engine.threads = threads;
     }
-}
-
-/// Lets a worker finish what runs; a second signal makes it hand back now.
-async fn drain(worker: &mut WorkerPart, ends: &mut Ends) {
-    eprintln!("{} drains; a second signal makes it hand back at once", worker.id);
-    info!(worker = %worker.id, "drains");
-    worker.drain(Drain::Finish);
-    let hurried = tokio::select! {
-        () = worker.ended() => false,
-        () = ends.next() => true,
+    let engine = Engine::start(engine).context("failed to start threads")?;
+    let scoring = Arc::new(Scoring::new(models.clone(), engine, telemetry.metrics(), None));
+    let listener = TcpListener::bind(args.listen).await;
+    let listener = listener.with_context(|| format!("failed to listen at `{}`", args.listen))?;
+    eprintln!("serving at http://{}; {}", listener.local_addr()?, told(known.len()));
+    let server = ServerSettings {
+        default_model: args.model,
+        predict_path: path_of("AIP_PREDICT_ROUTE"),
+        health_path: path_of("AIP_HEALTH_ROUTE"),
+        timeout: Duration::from_millis(args.timeout_ms),
+        hide_schema: args.hide_schema,
+        ..ServerSettings::default()
     };
-    if hurried {
-        worker.drain(Drain::Now);
-        worker.ended().await;
+    let looking = tokio::spawn(look(models, source));
+    let cut = gristmill_online::serve(listener, scoring, server, ends.next()).await;
+    looking.abort();
+    match cut {
+        0 => Ok(Exit::Success),
+        cut => Err(Problem::failed(format!("{cut} connections were cut: their requests took too long to end")).into()),
     }
+}
+
+fn told(models: usize) -> String {
+    match models {
+        0 => "no model is registered yet".to_owned(),
+        count => crate::text::counted(count as u64, "model"),
+    }
+}
+
+/// A path that the surroundings ask for, such as Vertex AI's.
+fn path_of(variable: &str) -> Option<String> {
+    std::env::var(variable).ok().filter(|path| path.starts_with('/'))
+}
+
+/// Follows the registry. While it can't be reached, what is known is served on.
+async fn look(models: Arc<Models>, source: Arc<RegistrySource>) {
+    let mut listed = Instant::now();
+    let mut is_reached = true;
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let looked = if listed.elapsed() >= LIST_EVERY {
+            listed = Instant::now();
+            models.refresh().await
+        } else {
+            look_at_loaded(&models, &source).await
+        };
+        match &looked {
+            Ok(()) if !is_reached => info!("the registry is reached again"),
+            Err(error) if is_reached => warn!(%error, "the registry can't be reached; what is known is served on"),
+            Ok(()) | Err(_) => {}
+        }
+        is_reached = looked.is_ok();
+    }
+}
+
+/// Looks up again the models that are in memory.
+async fn look_at_loaded(models: &Arc<Models>, source: &RegistrySource) -> Result<(), SourceError> {
+    let names: BTreeSet<String> = models.lanes().iter().map(|lane| lane.name().to_string()).collect();
+    for name in names {
+        models.serve(source.look(&name).await?).await;
+    }
+    Ok(())
 }

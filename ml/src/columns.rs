@@ -8,6 +8,8 @@ use arrow::datatypes::{DataType, Date32Type, Float64Type, Int64Type, TimeUnit, T
 use arrow::error::ArrowError;
 use gristmill_protocol::pipeline::ColumnType;
 
+pub(crate) use crate::table::kind_name;
+
 /// The kind of values in a column of this Arrow type; none when pipelines don't know such columns.
 pub(crate) fn kind_of(data_type: &DataType) -> Option<ColumnType> {
     match data_type {
@@ -20,18 +22,6 @@ pub(crate) fn kind_of(data_type: &DataType) -> Option<ColumnType> {
         DataType::Date32 | DataType::Date64 => Some(ColumnType::Date),
         DataType::Timestamp(..) => Some(ColumnType::Timestamp),
         _ => None,
-    }
-}
-
-/// The name of a kind, as pipeline files write it.
-pub(crate) fn kind_name(kind: ColumnType) -> &'static str {
-    match kind {
-        ColumnType::Boolean => "boolean",
-        ColumnType::Integer => "integer",
-        ColumnType::Float => "float",
-        ColumnType::String => "string",
-        ColumnType::Date => "date",
-        ColumnType::Timestamp => "timestamp",
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
+use arrow::array::RecordBatch;
 use gristmill_ml::blob::SharedBlob;
-use gristmill_ml::partition::{FinishedPartition, PartitionRoller};
+use gristmill_ml::partition::{FinishedPartition, PartitionReader, PartitionRoller};
 use gristmill_ml::table::TableSchema;
 use gristmill_protocol::output::DatasetRef;
 use gristmill_protocol::{Digest, Failure};
@@ -25,6 +26,22 @@ pub(crate) fn store_manifest(context: &TaskContext<'_>, manifest: &Manifest) -> 
 /// The partitions of a manifest, ready to be read.
 pub(crate) fn blobs(context: &TaskContext<'_>, manifest: &Manifest) -> Result<Vec<SharedBlob>, Failure> {
     manifest.partitions.iter().map(|partition| context.blob(partition.digest)).collect()
+}
+
+/// The rows of these partitions in their order, with these columns. A partition is opened when the one before it is done;
+/// one that can't be is an error in its place.
+pub(crate) fn batches<'a, S: AsRef<str>>(
+    blobs: &'a [SharedBlob],
+    columns: &'a [S],
+) -> impl Iterator<Item = Result<RecordBatch, Failure>> + 'a {
+    blobs.iter().flat_map(|blob| {
+        let (reader, failure) = match PartitionReader::open(blob.clone(), Some(columns)) {
+            Ok(reader) => (Some(reader), None),
+            Err(error) => (None, Some(Err(error.into_failure()))),
+        };
+        let batches = reader.into_iter().flatten().map(|batch| batch.map_err(IntoFailure::into_failure));
+        failure.into_iter().chain(batches)
+    })
 }
 
 /// Writes rows into partitions and keeps these: `fill` gets the roller, `folder` holds a file while it grows.

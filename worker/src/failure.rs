@@ -15,6 +15,7 @@ use gristmill_ml::model::decision::DecisionError;
 use gristmill_ml::partition::PartitionError;
 use gristmill_ml::split::SplitError;
 use gristmill_ml::sql::SqlError;
+use gristmill_ml::table::TableError;
 use gristmill_ml::target::TargetError;
 use gristmill_ml::trial::TrialError;
 use gristmill_ml::weights::WeightError;
@@ -100,7 +101,7 @@ macro_rules! bad_input {
     )*};
 }
 
-bad_input!(IngestError, SplitError, FeatureError, TargetError, WeightError, DecisionError, AssessError);
+bad_input!(TableError, IngestError, SplitError, FeatureError, TargetError, WeightError, DecisionError, AssessError);
 
 impl IntoFailure for SqlError {
     fn into_failure(self) -> Failure {

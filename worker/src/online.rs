@@ -23,8 +23,9 @@ use gristmill_protocol::pipeline::ColumnType;
 use gristmill_registry::{ModelView, Registry};
 use tokio::runtime::Handle;
 
-/// Bytes of memory for each byte of a model: it is kept as read, and laid out once more for scoring.
-const MEMORY_BYTES: usize = 2;
+/// Bytes of memory for each byte of a model at the most, or about: it is kept as read, laid out once more for scoring,
+/// and its upper levels again as tables.
+const MEMORY_BYTES: usize = 5;
 
 /// A model that answers requests.
 pub struct Served {

@@ -48,8 +48,6 @@ pub enum FeatureError {
         #[source]
         source: Box<SqlError>,
     },
-    #[error("the training rows of column `{column}` need what was fitted on the others, which isn't kept in a model")]
-    NoFolds { column: String },
     #[error("{wanted} components can't be made of {columns} numeric columns")]
     Components { wanted: usize, columns: usize },
     #[error("components can't be made of missing numbers")]
@@ -90,10 +88,7 @@ impl FeatureError {
                 Some("ask for as many as there are numeric columns, or fewer".to_owned())
             }
             FeatureError::ComponentsOfMissing => Some("say what stands in for them: `impute: mean`".to_owned()),
-            FeatureError::Missing { .. }
-            | FeatureError::Read { .. }
-            | FeatureError::NoFolds { .. }
-            | FeatureError::Decompose { .. } => None,
+            FeatureError::Missing { .. } | FeatureError::Read { .. } | FeatureError::Decompose { .. } => None,
             FeatureError::Twice { .. } => Some("a column is either numeric or categorical".to_owned()),
             FeatureError::Target { .. } => Some("a model can't be given what it is to predict: remove it".to_owned()),
             FeatureError::Type { wanted: "numeric", .. } => {

@@ -140,7 +140,7 @@ fn is_gzip(file: &SourceFile) -> io::Result<bool> {
 }
 
 /// Puts the parts of a file together in their order.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Chain {
     /// Where the next record begins.
     reached: u64,
@@ -162,11 +162,6 @@ pub enum Link {
 }
 
 impl Chain {
-    /// Begins with the first part.
-    pub fn new() -> Chain {
-        Chain { reached: 0, lines: 0, next: 0 }
-    }
-
     /// What comes next, of parts that were read of this file.
     pub fn next(&mut self, file: &SourceFile, parts: &[Stretch]) -> Link {
         if self.next == 0 && !parts.is_empty() {
@@ -197,12 +192,6 @@ impl Chain {
     pub fn was_read(&mut self, stretch: Stretch) {
         self.reached = stretch.end;
         self.lines += stretch.lines;
-    }
-}
-
-impl Default for Chain {
-    fn default() -> Chain {
-        Chain::new()
     }
 }
 
@@ -276,7 +265,7 @@ mod tests {
             })
             .collect();
         let stretches: Vec<Stretch> = parts.iter().map(|(_, report)| report.stretch).collect();
-        let mut chain = Chain::new();
+        let mut chain = Chain::default();
         loop {
             match chain.next(file, &stretches) {
                 Link::Take { part, lines_before } => {

@@ -176,13 +176,7 @@ pub(crate) fn gather(
         gather_parts(context, &gather.read, &file, parts, &mut gathered)?;
     }
     let Gathered { profile, quarantine, partitions } = gathered;
-    if let Some((message, hint)) = quarantine.over(&gather.bad_lines, profile.rows(), "lines can't be read") {
-        let failure = Failure::new(ErrorCode::BadInput, message);
-        return Err(match hint {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        });
-    }
+    refuse_more_than(&quarantine, &gather.bad_lines, profile.rows(), "lines can't be read")?;
     let quarantined = store_quarantine(context, &quarantine)?;
     let profile = context.put_json(&profile.finish())?;
     let manifest = Manifest { schema: gather.read.schema.clone(), partitions, profile: Some(profile) };
@@ -218,7 +212,7 @@ fn gather_parts(
 ) -> Result<(), Failure> {
     let stretches: Vec<Stretch> = parts.iter().map(|part| part.report.stretch).collect();
     let mut parts: Vec<Option<Read>> = parts.into_iter().map(Some).collect();
-    let mut chain = Chain::new();
+    let mut chain = Chain::default();
     loop {
         match chain.next(file, &stretches) {
             Link::Take { part, lines_before } => {
@@ -233,6 +227,21 @@ fn gather_parts(
             Link::End => return Ok(()),
         }
     }
+}
+
+/// Refuses to go on when more was set apart than is tolerated; see [`Quarantine::over`].
+pub(super) fn refuse_more_than(
+    quarantine: &Quarantine,
+    limits: &BadLines,
+    rows: u64,
+    what: &str,
+) -> Result<(), Failure> {
+    let Some((message, hint)) = quarantine.over(limits, rows, what) else { return Ok(()) };
+    let failure = Failure::new(ErrorCode::BadInput, message);
+    Err(match hint {
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
+    })
 }
 
 /// Keeps the table of what was set apart, if anything was.

@@ -18,7 +18,7 @@ use gristmill_protocol::{Digest, ErrorCode, Failure};
 use gristmill_worker_runtime::Item;
 use serde::{Deserialize, Serialize};
 
-use super::ingest::store_quarantine;
+use super::ingest::{refuse_more_than, store_quarantine};
 use super::validate::{load, model_of};
 use super::{Child, Join, JoinWhat, TaskEnd, if_stopped, internal};
 use crate::context::{TaskContext, resolve};
@@ -111,13 +111,7 @@ pub(crate) fn plan(
         Some(keep) => keep.clone(),
         None => manifest.schema.names().map(str::to_owned).collect(),
     };
-    let kept = manifest.schema.project(&keep).map_err(|error| {
-        let failure = Failure::new(ErrorCode::BadInput, error.to_string());
-        match error.hint() {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
-    })?;
+    let kept = manifest.schema.project(&keep).map_err(IntoFailure::into_failure)?;
     let nothing = RecordBatch::new_empty(manifest.schema.to_arrow());
     let predictions = model.predict(&nothing).map_err(IntoFailure::into_failure)?.columns();
     let output = with_predictions(&kept.to_arrow(), &keep, &predictions);
@@ -240,13 +234,7 @@ pub(crate) fn gather(context: &TaskContext<'_>, gather: &WriteFile, children: &I
         pieces.extend(scored.piece);
         quarantine.merge(scored.quarantine);
     }
-    if let Some((message, hint)) = quarantine.over(&gather.bad_rows, rows, "rows can't be scored") {
-        let failure = Failure::new(ErrorCode::BadInput, message);
-        return Err(match hint {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        });
-    }
+    refuse_more_than(&quarantine, &gather.bad_rows, rows, "rows can't be scored")?;
     let quarantine = store_quarantine(context, &quarantine)?;
     let path = Path::new(&gather.path);
     let scratch = if gather.uploaded { Some(context.scratch()?) } else { None };

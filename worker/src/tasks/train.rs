@@ -18,13 +18,13 @@ use gristmill_protocol::message::InputValue;
 use gristmill_protocol::output::Output;
 use gristmill_protocol::pipeline::steps::Train;
 use gristmill_protocol::pipeline::{Algorithm, Features};
-use gristmill_protocol::{Digest, ErrorCode, Failure};
+use gristmill_protocol::{Digest, Failure};
 use gristmill_worker_runtime::Item;
 use serde::{Deserialize, Serialize};
 
 use super::{Child, Join, JoinWhat, TaskEnd, if_stopped};
 use crate::context::TaskContext;
-use crate::datasets::{blobs, load_manifest};
+use crate::datasets::{batches, blobs, load_manifest};
 use crate::failure::IntoFailure;
 use crate::{fanout, spans};
 
@@ -187,13 +187,7 @@ impl Rows {
         let mut columns: Vec<String> =
             Some(&train.target).filter(|target| !target.is_empty()).into_iter().chain(others).cloned().collect();
         columns.extend(train.weight.iter().filter(|weight| !columns.contains(weight)).cloned().collect::<Vec<_>>());
-        let schema = manifest.schema.project(&columns).map_err(|error| {
-            let failure = Failure::new(ErrorCode::BadInput, error.to_string());
-            match error.hint() {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
-            }
-        })?;
+        let schema = manifest.schema.project(&columns).map_err(IntoFailure::into_failure)?;
         Ok(Rows { blobs: blobs(context, &manifest)?, count: manifest.rows(), columns, schema, kept: kept_of(train) })
     }
 
@@ -208,12 +202,8 @@ impl Rows {
         }
         let mut target =
             TargetFitter::new(&self.schema.to_arrow(), &train.target, train.task).map_err(IntoFailure::into_failure)?;
-        for blob in &self.blobs {
-            for batch in PartitionReader::open(blob.clone(), Some(&[train.target.as_str()]))
-                .map_err(IntoFailure::into_failure)?
-            {
-                target.push(&batch.map_err(IntoFailure::into_failure)?).map_err(IntoFailure::into_failure)?;
-            }
+        for batch in batches(&self.blobs, &[train.target.as_str()]) {
+            target.push(&batch?).map_err(IntoFailure::into_failure)?;
         }
         let target = target.finish().map_err(IntoFailure::into_failure)?;
         estimators::check(&train.algorithm, &target).map_err(IntoFailure::into_failure)?;
@@ -235,31 +225,24 @@ impl Rows {
             FeatureFitter::new(&self.schema.to_arrow(), plan, &target).map_err(IntoFailure::into_failure)?;
         let mut profiler = Profiler::new(&self.schema);
         let mut first = 0;
-        for blob in &self.blobs {
+        for batch in batches(&self.blobs, &self.columns) {
             if if_stopped(context).is_some() {
                 return Ok(None);
             }
-            for batch in PartitionReader::open(blob.clone(), Some(&self.columns)).map_err(IntoFailure::into_failure)? {
-                let batch = batch.map_err(IntoFailure::into_failure)?;
-                profiler.update(&batch).map_err(|error| super::internal(error.to_string()))?;
-                let learned = learned(self.kept, &batch, &mut first)?;
-                let values = target.values(&learned).map_err(IntoFailure::into_failure)?;
-                fitter.push(&learned, &values).map_err(IntoFailure::into_failure)?;
-            }
+            let batch = batch?;
+            profiler.update(&batch).map_err(|error| super::internal(error.to_string()))?;
+            let learned = learned(self.kept, &batch, &mut first)?;
+            let values = target.values(&learned).map_err(IntoFailure::into_failure)?;
+            fitter.push(&learned, &values).map_err(IntoFailure::into_failure)?;
         }
         let features = fitter.finish().map_err(IntoFailure::into_failure)?;
         let features = match ComponentsFitter::begin(features).map_err(IntoFailure::into_failure)? {
             Err(features) => features,
             Ok(mut fitter) => {
                 let mut first = 0;
-                for blob in &self.blobs {
-                    for batch in
-                        PartitionReader::open(blob.clone(), Some(&self.columns)).map_err(IntoFailure::into_failure)?
-                    {
-                        let batch = batch.map_err(IntoFailure::into_failure)?;
-                        let learned = learned(self.kept, &batch, &mut first)?;
-                        fitter.push(&learned).map_err(IntoFailure::into_failure)?;
-                    }
+                for batch in batches(&self.blobs, &self.columns) {
+                    let learned = learned(self.kept, &batch?, &mut first)?;
+                    fitter.push(&learned).map_err(IntoFailure::into_failure)?;
                 }
                 fitter.finish().map_err(IntoFailure::into_failure)?
             }
@@ -284,11 +267,8 @@ impl Rows {
             .map_err(IntoFailure::into_failure)?;
         let mut set = set.with_weights(weights, &train.algorithm).map_err(IntoFailure::into_failure)?;
         let mut first = 0;
-        for blob in &self.blobs {
-            for batch in PartitionReader::open(blob.clone(), Some(&self.columns)).map_err(IntoFailure::into_failure)? {
-                let batch = batch.map_err(IntoFailure::into_failure)?;
-                set.push(&learned(self.kept, &batch, &mut first)?).map_err(IntoFailure::into_failure)?;
-            }
+        for batch in batches(&self.blobs, &self.columns) {
+            set.push(&learned(self.kept, &batch?, &mut first)?).map_err(IntoFailure::into_failure)?;
         }
         let set = set.finish().map_err(IntoFailure::into_failure)?;
         filling.record(spans::ROWS, set.rows() as i64);
@@ -355,12 +335,10 @@ fn decide(
 ) -> Result<Model, Failure> {
     let Some(kept) = kept else { return Ok(model) };
     let (mut rows, mut first) = (Vec::new(), 0);
-    for blob in blobs {
-        for batch in PartitionReader::open(blob.clone(), Some(columns)).map_err(IntoFailure::into_failure)? {
-            let batch = batch.map_err(IntoFailure::into_failure)?;
-            rows.push(kept.kept(&batch, first).map_err(|error| super::internal(error.to_string()))?);
-            first += batch.num_rows() as u64;
-        }
+    for batch in batches(blobs, columns) {
+        let batch = batch?;
+        rows.push(kept.kept(&batch, first).map_err(|error| super::internal(error.to_string()))?);
+        first += batch.num_rows() as u64;
     }
     decision::fit(model, train.calibrate, train.threshold.as_ref(), &rows).map_err(IntoFailure::into_failure)
 }

@@ -302,13 +302,7 @@ fn columns(tune: &Tune, schema: &TableSchema) -> Result<Vec<String>, Failure> {
 
 fn fit_target(context: &TaskContext<'_>, tune: &Tune, manifest: Digest) -> Result<Target, Failure> {
     let manifest = load_manifest(context, manifest)?;
-    let schema = manifest.schema.project(&columns(tune, &manifest.schema)?).map_err(|error| {
-        let failure = Failure::new(ErrorCode::BadInput, error.to_string());
-        match error.hint() {
-            Some(hint) => failure.with_hint(hint),
-            None => failure,
-        }
-    })?;
+    let schema = manifest.schema.project(&columns(tune, &manifest.schema)?).map_err(IntoFailure::into_failure)?;
     let mut target =
         TargetFitter::new(&schema.to_arrow(), &tune.target, tune.task).map_err(IntoFailure::into_failure)?;
     for blob in blobs(context, &manifest)? {

@@ -1,0 +1,130 @@
+//! `scheduler`, `worker` and `up`: processes that run until they are told to end.
+//!
+//! The first SIGTERM (or Ctrl-C) drains: nothing new is taken, what runs may finish within the grace period.
+//! A second one hands back now.
+
+use anyhow::Context;
+use gristmill_backends::state::embedded::Synchronous;
+use gristmill_telemetry::Telemetry;
+use gristmill_worker_runtime::Drain;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+use crate::cli::{SchedulerArgs, UpArgs, WorkerArgs};
+use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
+use crate::home::Home;
+use crate::observe::listen;
+use crate::problem::{Exit, Problem};
+use crate::settings::Settings;
+
+/// SIGTERM and SIGINT, one after the other.
+pub struct Ends {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Ends {
+    /// Listens from here on.
+    pub fn new() -> anyhow::Result<Ends> {
+        let listen = |kind| signal(kind).context("failed to listen for signals");
+        Ok(Ends { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next signal.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// `gristmill scheduler`.
+pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
+    needs_servers(settings, "scheduler")?;
+    let mut ends = Ends::new()?;
+    let home = Home::own(settings, Synchronous::Normal).await?;
+    let broker = open_broker(settings).await?;
+    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
+    eprintln!("scheduler is ready");
+    wait_for_end(&mut ends, || scheduler.is_broken()).await?;
+    eprintln!("scheduler ends; its shards are given up");
+    scheduler.stop().await;
+    Ok(Exit::Success)
+}
+
+/// `gristmill worker`.
+pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
+    needs_servers(settings, "worker")?;
+    let mut ends = Ends::new()?;
+    let home = Home::own(settings, Synchronous::Normal).await?;
+    let broker = open_broker(settings).await?;
+    let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
+    let (pools, slots) = (setup.pools.join(", "), setup.slots);
+    let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
+    let _metrics = listen(telemetry, args.metrics, vec![worker.store.clone()]).await?;
+    eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
+    wait_for_end(&mut ends, || worker.is_broken()).await?;
+    drain(&mut worker, &mut ends).await;
+    Ok(Exit::Success)
+}
+
+/// `gristmill up`.
+pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
+    let mut ends = Ends::new()?;
+    let home = Home::own(settings, Synchronous::Normal).await?;
+    let broker = open_broker(settings).await?;
+    let setup = WorkerSetup::new(args.worker.pools, args.worker.slots, args.worker.memory);
+    let (pools, slots) = (setup.pools.join(", "), setup.slots);
+    let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
+    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let contacts = vec![scheduler.store.clone(), worker.store.clone()];
+    let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
+    eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
+    wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
+    drain(&mut worker, &mut ends).await;
+    scheduler.stop().await;
+    Ok(Exit::Success)
+}
+
+fn needs_servers(settings: &Settings, what: &str) -> anyhow::Result<()> {
+    if settings.is_distributed() {
+        return Ok(());
+    }
+    Err(Problem::usage(format!("a {what} of its own needs servers to meet the others at"))
+        .hint("set `GRISTMILL_STATE`, `GRISTMILL_BROKER` and `GRISTMILL_ARTIFACTS`, or use `gristmill up`, which needs none")
+        .into())
+}
+
+/// Waits for a signal, or for a part to end by itself, which is a fault.
+async fn wait_for_end(ends: &mut Ends, broken: impl Fn() -> bool) -> anyhow::Result<()> {
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+    loop {
+        tokio::select! {
+            () = ends.next() => return Ok(()),
+            () = tokio::time::sleep(LOOK_EVERY) => {
+                if broken() {
+                    return Err(Problem::failed("a part of the program has ended by itself")
+                        .hint("this is a fault of gristmill; nothing is lost when it is started again")
+                        .into());
+                }
+            }
+        }
+    }
+}
+
+/// Lets a worker finish what runs; a second signal makes it hand back now.
+async fn drain(worker: &mut WorkerPart, ends: &mut Ends) {
+    eprintln!("{} drains; a second signal makes it hand back at once", worker.id);
+    info!(worker = %worker.id, "drains");
+    worker.drain(Drain::Finish);
+    let hurried = tokio::select! {
+        () = worker.ended() => false,
+        () = ends.next() => true,
+    };
+    if hurried {
+        worker.drain(Drain::Now);
+        worker.ended().await;
+    }
+}
