@@ -7,6 +7,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::settings::SettingArgs;
 
+mod registry;
+mod serving;
+
+pub use registry::{AliasCommand, ModelArgs, PromoteArgs, RegistryArgs, RegistryCommand, RollbackArgs};
+pub use serving::ServeArgs;
+
 /// Machine-learning pipelines as durable, distributed work.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, after_help = EXAMPLES)]
@@ -94,9 +100,9 @@ pub enum Command {
     /// Point an alias of a model back to where it was before.
     #[command(after_help = "Example:\n  gristmill rollback flight-delays champion --why 'complaints from JFK'")]
     Rollback(RollbackArgs),
-    /// Look after the registry: verify it, bring it back from its copies, make a key to sign with.
+    /// Look into the registry and after it: lineage, log, tags, aliases, signatures, deletion, erasure, copies.
     #[command(
-        after_help = "Examples:\n  gristmill registry verify --read-artifacts\n  gristmill registry rebuild\n  gristmill registry keygen release.key"
+        after_help = "Examples:\n  gristmill registry lineage flight-delays@champion\n  gristmill registry log flight-delays\n  gristmill registry tag flight-delays@3 reviewed-by=ann\n  gristmill registry verify --read-artifacts\n  gristmill registry erase case-1234 sha256:0c1f…"
     )]
     Registry(RegistryArgs),
     /// List artifacts, show one, or save one to a file.
@@ -248,66 +254,6 @@ pub struct UpArgs {
 }
 
 #[derive(Debug, Args)]
-pub struct RegistryArgs {
-    #[command(subcommand)]
-    pub command: RegistryCommand,
-}
-
-#[derive(Debug, clap::Subcommand)]
-pub enum RegistryCommand {
-    /// Check every fact's hash, every version's artifacts and every signature; exit code 1 when something is damaged.
-    Verify {
-        /// Read every artifact and compute its digest anew; else only look whether it is there.
-        #[arg(long)]
-        read_artifacts: bool,
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Write to the state every fact that the artifact store has a copy of and the state has lost.
-    Rebuild {
-        /// Print JSON.
-        #[arg(long)]
-        json: bool,
-    },
-    /// Make a key to sign versions with, and print its public half.
-    Keygen {
-        /// The file that gets the secret half; only its owner can read it.
-        file: PathBuf,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct ServeArgs {
-    /// The address to listen at.
-    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_LISTEN", default_value = "127.0.0.1:8080")]
-    pub listen: SocketAddr,
-    /// The model that answers where a path names none, as `/invocations`. With one model registered, that one.
-    #[arg(long, value_name = "NAME")]
-    pub model: Option<String>,
-    /// Memory that models may take, in MiB; those used least lately go first.
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
-    pub memory: u64,
-    /// Threads that run models. Default: the machine's cores.
-    #[arg(long, value_name = "N", value_parser = threads)]
-    pub threads: Option<usize>,
-    /// Milliseconds that a request may take that doesn't say so itself.
-    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=300_000))]
-    pub timeout_ms: u64,
-    /// Leave what columns a model has out of errors.
-    #[arg(long)]
-    pub hide_schema: bool,
-}
-
-/// A number of threads.
-fn threads(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(threads) if (1..=1024).contains(&threads) => Ok(threads),
-        _ => Err("a number from 1 to 1024".to_owned()),
-    }
-}
-
-#[derive(Debug, Args)]
 pub struct RunsArgs {
     /// How many to list.
     #[arg(short = 'n', long, default_value_t = 20, value_name = "N")]
@@ -346,45 +292,6 @@ pub struct JsonArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct ModelArgs {
-    /// The model's name; with `--card` also `name@alias` or `name@3`.
-    pub name: String,
-    /// Print the card of a version (the latest, if none is named), in Markdown or with `--json` as JSON: what it
-    /// learned from, how good and how fair it is, and what to watch out for.
-    #[arg(long)]
-    pub card: bool,
-    /// Print JSON.
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
-pub struct PromoteArgs {
-    /// The model's name.
-    pub name: String,
-    /// The version.
-    pub version: u64,
-    /// The alias that is to point to it.
-    #[arg(default_value = "champion")]
-    pub alias: String,
-    /// Why, for the model's history.
-    #[arg(long, default_value = "")]
-    pub why: String,
-}
-
-#[derive(Debug, Args)]
-pub struct RollbackArgs {
-    /// The model's name.
-    pub name: String,
-    /// The alias that is to go back.
-    #[arg(default_value = "champion")]
-    pub alias: String,
-    /// Why, for the model's history.
-    #[arg(long, default_value = "")]
-    pub why: String,
 }
 
 #[derive(Debug, Args)]

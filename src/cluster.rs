@@ -157,6 +157,7 @@ impl WorkerPart {
         telemetry: &Telemetry,
     ) -> anyhow::Result<WorkerPart> {
         let resources = Resources {
+            signer: home.signer.clone(),
             state: home.state.clone(),
             artifacts: home.artifacts.clone(),
             registry: home.registry.clone(),

@@ -11,7 +11,7 @@ use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
 use gristmill_backends::state::redis::{RedisOptions, RedisState};
 use gristmill_protocol::RunId;
-use gristmill_registry::Registry;
+use gristmill_registry::{PublicKey, Registry, Signer, TrustPolicy};
 
 use crate::problem::Problem;
 use crate::settings::{ArtifactStore, Settings};
@@ -25,6 +25,8 @@ pub struct Home {
     pub heartbeat_state: Arc<dyn State>,
     pub artifacts: Arc<dyn Artifacts>,
     pub registry: Registry,
+    /// Signs what is registered here, where there is a key.
+    pub signer: Option<Arc<Signer>>,
 }
 
 /// The state twice: see [`Home::heartbeat_state`].
@@ -43,7 +45,7 @@ impl Home {
     /// Owns a folder, whatever the settings say.
     pub fn own_folder(folder: &Path, synchronous: Synchronous) -> anyhow::Result<Home> {
         let states = embedded(EmbeddedState::open(folder, synchronous)?);
-        Ok(Home::of(states, open_folder(&folder.join("artifacts"))?))
+        Ok(Home::of(states, open_folder(&folder.join("artifacts"))?, &[], None))
     }
 
     /// Opens the stores to read, beside whoever works on them.
@@ -56,12 +58,18 @@ impl Home {
     }
 
     async fn with(states: States, settings: &Settings) -> anyhow::Result<Home> {
-        Ok(Home::of(states, open_artifacts(settings).await?))
+        Ok(Home::of(states, open_artifacts(settings).await?, &settings.trusted_keys, settings.signer()?))
     }
 
-    fn of((state, heartbeat_state): States, artifacts: Arc<dyn Artifacts>) -> Home {
-        let registry = Registry::new(state.clone(), artifacts.clone());
-        Home { state, heartbeat_state, artifacts, registry }
+    fn of(
+        (state, heartbeat_state): States,
+        artifacts: Arc<dyn Artifacts>,
+        trusted: &[PublicKey],
+        signer: Option<Arc<Signer>>,
+    ) -> Home {
+        let policy = TrustPolicy { require_signatures: !trusted.is_empty(), keys: trusted.to_vec() };
+        let registry = Registry::new(state.clone(), artifacts.clone()).trusting(policy);
+        Home { state, heartbeat_state, artifacts, registry, signer }
     }
 
     /// The run that a text means: a whole id, or the last digits of one; the newest run for nothing.

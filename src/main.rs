@@ -32,8 +32,8 @@
 
 mod artifacts;
 mod bench;
+mod cancel;
 mod card;
-mod change;
 mod check;
 mod cli;
 mod cluster;
@@ -118,9 +118,9 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,
         Command::Resume(args) => run::resume(settings, args, telemetry).await,
-        Command::Cancel(args) => change::cancel(settings, args).await,
-        Command::Promote(args) => change::promote(settings, args).await,
-        Command::Rollback(args) => change::rollback(settings, args).await,
+        Command::Cancel(args) => cancel::cancel(settings, args).await,
+        Command::Promote(args) => registry::promote(settings, args).await,
+        Command::Rollback(args) => registry::rollback(settings, args).await,
         Command::Bench(args) => bench::bench(args, telemetry).await,
         Command::Runs(args) => read::runs(settings, args).await,
         Command::Show(args) => read::show(settings, args).await,
@@ -132,4 +132,9 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Model(args) => read::model(settings, args).await,
         Command::Artifacts(args) => read::artifacts(settings, args).await,
     }
+}
+
+/// Who runs the program, for the audit.
+fn who() -> String {
+    std::env::var("USER").unwrap_or_else(|_| "somebody".to_owned())
 }

@@ -99,6 +99,25 @@ pub fn model_text(model: &ModelView, now: Timestamp) -> String {
     out
 }
 
+/// Where a model's aliases pointed at a time.
+pub fn aliases_text(model: &ModelView, at: Timestamp) -> String {
+    let mut out = String::new();
+    for alias in model.history.keys() {
+        let to = model.alias_at(alias, at).map_or_else(|| "nothing".to_owned(), |version| format!("version {version}"));
+        writeln!(out, "{}@{alias} was {to} at {}", model.name, text::moment(at)).expect("writing to memory");
+    }
+    if out.is_empty() {
+        writeln!(out, "{} never had an alias", model.name).expect("writing to memory");
+    }
+    out
+}
+
+/// The same as JSON: the version by alias, or null.
+pub fn aliases_json(model: &ModelView, at: Timestamp) -> Value {
+    let aliases = model.history.keys().map(|alias| (alias.clone(), json!(model.alias_at(alias, at))));
+    json!({ "name": model.name, "at_ms": at.0, "aliases": aliases.collect::<serde_json::Map<_, _>>() })
+}
+
 /// One model with all that its log says.
 pub fn model_json(model: &ModelView) -> Value {
     let moved = |moved: &gristmill_registry::AliasMove| {
@@ -127,6 +146,11 @@ fn version_json(version: &VersionView) -> Value {
         "run": new.run.to_string(),
         "step": new.step,
         "evidence": new.evidence.map(|digest| digest.to_string()),
+        "description": version.description,
+        "tags": version.tags,
+        "signed_by": version.signatures.iter().map(|signature| signature.key.to_string()).collect::<Vec<_>>(),
+        "datasets": version.lineage.datasets.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "study": version.lineage.study.map(|digest| digest.to_string()),
     })
 }
 

@@ -132,6 +132,15 @@ pub async fn model(settings: &Settings, args: ModelArgs) -> anyhow::Result<Exit>
         return Ok(Exit::Success);
     }
     let model = home.registry.model(&args.name).await?;
+    if let Some(at) = args.at {
+        let then = Timestamp(u64::try_from(at.as_millisecond()).unwrap_or_default());
+        if args.json {
+            print_json(&model_texts::aliases_json(&model, then))?;
+        } else {
+            print!("{}", model_texts::aliases_text(&model, then));
+        }
+        return Ok(Exit::Success);
+    }
     if args.json {
         print_json(&model_texts::model_json(&model))?;
     } else {

@@ -1,117 +1,47 @@
-//! `registry verify`, `registry rebuild` and `registry keygen`: looking after the registry itself.
+//! `registry …`, `promote`, `rollback`: what changes registered models, looks into their history, or looks after it.
 
-use std::fmt::Write;
-use std::path::Path;
+mod care;
+mod change;
+mod lineage;
+mod log;
 
-use anyhow::Context;
-use gristmill_backends::state::embedded::Synchronous;
-use gristmill_registry::{Closely, Damage, Rebuilt, Signer, Verification};
-use serde_json::{Value, json};
+use gristmill_protocol::Timestamp;
+use gristmill_registry::{Act, Acting};
+use serde_json::Value;
+
+pub use change::{promote, rollback};
 
 use crate::cli::{RegistryArgs, RegistryCommand};
 use crate::home::Home;
-use crate::problem::{Exit, Problem};
+use crate::problem::Exit;
 use crate::settings::Settings;
-use crate::text;
-
-/// Damages that are listed; the others are in `--json`.
-const DAMAGES_SHOWN: usize = 50;
 
 /// `gristmill registry …`.
 pub async fn registry(settings: &Settings, args: RegistryArgs) -> anyhow::Result<Exit> {
     match args.command {
-        RegistryCommand::Verify { read_artifacts, json } => {
-            let home = Home::read(settings).await?;
-            let found = home.registry.verify(Closely { read_artifacts }).await?;
-            print!("{}", if json { pretty(&verification_json(&found)) } else { verification_text(&found) });
-            Ok(if found.damages.is_empty() { Exit::Success } else { Exit::Failed })
-        }
-        RegistryCommand::Rebuild { json } => {
-            let home = Home::own(settings, Synchronous::Full).await?;
-            let rebuilt = home.registry.rebuild().await?;
-            print!("{}", if json { pretty(&rebuilt_json(&rebuilt)) } else { rebuilt_text(&rebuilt) });
-            Ok(if rebuilt.damages.is_empty() { Exit::Success } else { Exit::Failed })
-        }
-        RegistryCommand::Keygen { file } => keygen(&file),
+        RegistryCommand::Lineage { of, json } => lineage::lineage(settings, &of, json).await,
+        RegistryCommand::Log { name, after, limit, json } => log::log(settings, &name, after, limit, json).await,
+        RegistryCommand::Alias { command } => change::alias(settings, command).await,
+        RegistryCommand::Tag { of, tag, why } => change::tag(settings, &of, &tag, &why).await,
+        RegistryCommand::Describe { of, text } => change::describe(settings, &of, &text).await,
+        RegistryCommand::Rename { name, to, why } => change::rename(settings, &name, &to, &why).await,
+        RegistryCommand::Sign { of } => change::sign(settings, &of).await,
+        RegistryCommand::Delete { of, keep_days, why } => change::delete(settings, &of, keep_days, &why).await,
+        RegistryCommand::Purge { json } => change::purge(settings, json).await,
+        RegistryCommand::Erase { subject, digests, json } => change::erase(settings, &subject, &digests, json).await,
+        RegistryCommand::Verify { read_artifacts, json } => care::verify(settings, read_artifacts, json).await,
+        RegistryCommand::Rebuild { json } => care::rebuild(settings, json).await,
+        RegistryCommand::Keygen { file } => care::keygen(&file),
     }
 }
 
-fn keygen(file: &Path) -> anyhow::Result<Exit> {
-    if file.exists() {
-        let problem = Problem::usage(format!("`{}` is there already", file.display()));
-        return Err(problem
-            .hint("name a file that doesn't exist yet; a key that was written over can't be brought back")
-            .into());
-    }
-    let signer = Signer::generate().context("failed to make a key")?;
-    signer.save(file).context("failed to keep the key")?;
-    eprintln!("{} has the secret key; whoever has it can sign. The public key, for those who check:", file.display());
-    println!("{}", signer.public_key());
-    Ok(Exit::Success)
+/// The registry in the hands of whoever runs the program, and the time.
+async fn acting<'a>(home: &'a Home, why: &str) -> anyhow::Result<(Acting<'a>, Timestamp)> {
+    let at = home.state.clock().await?.now;
+    let why = Some(why.to_owned()).filter(|why| !why.is_empty());
+    Ok((home.registry.on_behalf(Act { by: crate::who(), why, at, ..Act::default() }), at))
 }
 
-fn pretty(value: &Value) -> String {
-    format!("{value:#}\n")
-}
-
-fn damages_json(damages: &[Damage]) -> Value {
-    let damage = |damage: &Damage| json!({ "log": damage.log, "fact": damage.fact, "what": damage.what });
-    damages.iter().map(damage).collect()
-}
-
-fn damages_text(out: &mut String, damages: &[Damage]) {
-    for damage in damages.iter().take(DAMAGES_SHOWN) {
-        writeln!(out, "  {damage}").expect("a string takes all text");
-    }
-    if damages.len() > DAMAGES_SHOWN {
-        let more = text::count((damages.len() - DAMAGES_SHOWN) as u64);
-        writeln!(out, "  and {more} more").expect("a string takes all text");
-    }
-}
-
-fn verification_json(found: &Verification) -> Value {
-    json!({
-        "logs": found.logs,
-        "facts": found.facts,
-        "versions": found.versions,
-        "artifacts": found.artifacts,
-        "signatures": found.signatures,
-        "uncopied": found.uncopied,
-        "damages": damages_json(&found.damages),
-    })
-}
-
-fn verification_text(found: &Verification) -> String {
-    let mut out = format!(
-        "looked at {} in {}: {}, {}, {}\n",
-        text::counted(found.facts, "fact"),
-        text::counted(found.logs, "log"),
-        text::counted(found.versions, "version"),
-        text::counted(found.artifacts, "artifact"),
-        text::counted(found.signatures, "signature"),
-    );
-    if found.uncopied > 0 {
-        let facts = text::counted(found.uncopied, "fact");
-        writeln!(out, "{facts} have no copy yet; the model's next change copies them")
-            .expect("a string takes all text");
-    }
-    match found.damages.len() {
-        0 => out += "nothing is damaged\n",
-        count => {
-            writeln!(out, "{}:", text::counted(count as u64, "damage")).expect("a string takes all text");
-            damages_text(&mut out, &found.damages);
-        }
-    }
-    out
-}
-
-fn rebuilt_json(rebuilt: &Rebuilt) -> Value {
-    json!({ "logs": rebuilt.logs, "facts": rebuilt.facts, "damages": damages_json(&rebuilt.damages) })
-}
-
-fn rebuilt_text(rebuilt: &Rebuilt) -> String {
-    let (facts, logs) = (text::counted(rebuilt.facts, "fact"), text::counted(rebuilt.logs, "log"));
-    let mut out = format!("brought back {facts} of {logs} from the artifacts\n");
-    damages_text(&mut out, &rebuilt.damages);
-    out
+fn print_json(value: &Value) {
+    println!("{value:#}");
 }

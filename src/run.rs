@@ -12,7 +12,6 @@ use gristmill_worker_runtime::Drain;
 
 use anyhow::Context;
 
-use crate::change::who;
 use crate::cli::{HowArgs, ResumeArgs, RunArgs};
 use crate::cluster::{Cluster, WorkerSetup};
 use crate::follow::{look_every, watch};
@@ -20,6 +19,7 @@ use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::settings::Settings;
 use crate::submission::{self, What};
+use crate::who;
 use crate::{files, read};
 
 /// `gristmill run`.

@@ -3,9 +3,11 @@
 //! What isn't said is embedded: state in a folder, a broker in the process, artifacts beside the state.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use gristmill_registry::{PublicKey, Signer};
 use serde::Deserialize;
 
 use crate::problem::Problem;
@@ -37,6 +39,20 @@ pub struct SettingArgs {
     /// Start on a Redis that may lose what it was told, with a warning.
     #[arg(long, global = true, env = "GRISTMILL_ALLOW_UNSAFE_STATE", hide_short_help = true)]
     pub allow_unsafe_state: bool,
+    /// The secret key that signs the versions registered here: a file of `gristmill registry keygen`.
+    #[arg(long, global = true, env = "GRISTMILL_SIGNING_KEY", value_name = "FILE", hide_short_help = true)]
+    pub signing_key: Option<PathBuf>,
+    /// A public key that is trusted to sign; may be given more than once. With any, only versions that one of them
+    /// has signed are used or served.
+    #[arg(
+        long = "trusted-key",
+        global = true,
+        env = "GRISTMILL_TRUSTED_KEYS",
+        value_name = "KEY",
+        value_delimiter = ',',
+        hide_short_help = true
+    )]
+    pub trusted_keys: Vec<PublicKey>,
 }
 
 /// The type of RabbitMQ's queues. Nothing is lost with either, since the state says what is out.
@@ -62,6 +78,10 @@ pub struct Settings {
     pub artifacts: Option<ArtifactStore>,
     pub queue_type: QueueType,
     pub allow_unsafe_state: bool,
+    /// The file of the key that signs what is registered.
+    pub signing_key: Option<PathBuf>,
+    /// Whose signatures are asked for; nobody's when there are none.
+    pub trusted_keys: Vec<PublicKey>,
 }
 
 /// An artifact store that is named.
@@ -83,6 +103,8 @@ struct File {
     artifacts: Option<String>,
     queue_type: Option<QueueType>,
     allow_unsafe_state: Option<bool>,
+    signing_key: Option<PathBuf>,
+    trusted_keys: Option<Vec<PublicKey>>,
 }
 
 impl Settings {
@@ -102,6 +124,11 @@ impl Settings {
                 .transpose()?,
             queue_type: args.queue_type.or(file.queue_type).unwrap_or_default(),
             allow_unsafe_state: args.allow_unsafe_state || file.allow_unsafe_state.unwrap_or(false),
+            signing_key: args.signing_key.clone().or(file.signing_key),
+            trusted_keys: match args.trusted_keys.as_slice() {
+                [] => file.trusted_keys.unwrap_or_default(),
+                named => named.to_vec(),
+            },
         };
         check_scheme("broker", settings.broker.as_deref(), &["amqp", "amqps"])?;
         check_scheme("state", settings.state.as_deref(), &["redis", "rediss"])?;
@@ -121,6 +148,12 @@ impl Settings {
                 .into());
         }
         Ok(settings)
+    }
+
+    /// The key that signs what is registered here, read anew.
+    pub fn signer(&self) -> anyhow::Result<Option<Arc<Signer>>> {
+        let read = self.signing_key.as_deref().map(Signer::load).transpose();
+        Ok(read.context("failed to read the signing key")?.map(Arc::new))
     }
 
     /// Whether other processes do the work.
@@ -184,6 +217,8 @@ mod tests {
             artifacts: None,
             queue_type: None,
             allow_unsafe_state: false,
+            signing_key: None,
+            trusted_keys: Vec::new(),
         }
     }
 

@@ -360,7 +360,10 @@ mod tests {
         run.after(4).cached(0, &dataset(336_776)).after(20).expand(1, 2).after(83_000);
         run.succeed(4, &Output::Nothing).succeed(5, &Output::Nothing).after(900);
         let algorithm = "random_forest".to_owned();
-        run.succeed(6, &Output::Model { model, bytes: 1_300_000, rows: 261_861, algorithm, study: None });
+        run.succeed(
+            6,
+            &Output::Model { model, bytes: 1_300_000, rows: 261_861, algorithm, study: None, learned_from: None },
+        );
         run.after(700).succeed(2, &Output::Evaluation { evaluation: Digest::of(b"e"), model, metrics, warnings: 2 });
         let (name, alias) = ("delays".to_owned(), Some("champion".to_owned()));
         run.after(5).succeed(3, &Output::Version { name, version: 3, model, alias });

@@ -39,6 +39,9 @@ pub enum Output {
         /// Tune: all trials and what came of them.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         study: Option<Digest>,
+        /// The manifest of the rows that it learned from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        learned_from: Option<Digest>,
     },
     /// Validate: the evaluation, with its main metrics.
     Evaluation {

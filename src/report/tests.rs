@@ -202,7 +202,10 @@ async fn recorded(store: &Store, target: &str, algorithm: &Value) -> Recorder {
     run.after(90).succeed(3, &Output::Parts { parts: parts.into() });
     run.after(400).fail(4, ErrorCode::OutOfMemory, "256 MiB are not enough").after(1_000);
     let algorithm = "random_forest".to_owned();
-    run.after(2_400).succeed(4, &Output::Model { model: digest, bytes: length, rows: 4_000, algorithm, study: None });
+    run.after(2_400).succeed(
+        4,
+        &Output::Model { model: digest, bytes: length, rows: 4_000, algorithm, study: None, learned_from: None },
+    );
     run.after(120).succeed(5, &Output::Evaluation { evaluation: evidence, model: digest, metrics, warnings: 1 });
     let (name, alias) = ("flights".to_owned(), Some("champion".to_owned()));
     run.after(8).succeed(6, &Output::Version { name, version: 2, model: digest, alias });

@@ -17,7 +17,7 @@ use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::StepPayload;
 use gristmill_protocol::pipeline::Need;
 use gristmill_protocol::{Digest, ErrorCode, Failure, wire};
-use gristmill_registry::Registry;
+use gristmill_registry::{Registry, Signer};
 use gristmill_worker_runtime::TaskControl;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -34,6 +34,8 @@ pub struct Resources {
     pub state: Arc<dyn State>,
     pub artifacts: Arc<dyn Artifacts>,
     pub registry: Registry,
+    /// Signs the versions that steps register, where there is a key.
+    pub signer: Option<Arc<Signer>>,
     /// Threads that one task may use.
     pub threads: usize,
     /// Bytes of memory that one task may plan with.
@@ -58,6 +60,11 @@ impl TaskContext<'_> {
     /// Waits for an asynchronous call.
     pub(crate) fn wait<T>(&self, future: impl Future<Output = T>) -> T {
         self.handle.block_on(future)
+    }
+
+    /// Who does it, for whoever reads the registry's log.
+    pub(crate) fn author(&self) -> String {
+        format!("step {} of {}", self.step, self.run)
     }
 
     pub(crate) fn stop_flag(&self) -> &AtomicBool {

@@ -15,6 +15,7 @@ use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::{Files, StepPayload};
 use gristmill_protocol::pipeline::steps::{BadLines, Score};
 use gristmill_protocol::{Digest, ErrorCode, Failure};
+use gristmill_registry::{Act, VersionRef};
 use gristmill_worker_runtime::Item;
 use serde::{Deserialize, Serialize};
 
@@ -70,12 +71,15 @@ pub(crate) struct WriteFile {
     output: TableSchema,
     csv: bool,
     bad_rows: BadLines,
+    /// The registered version that scores, and the manifest of what it scores.
+    #[serde(default)]
+    of: Option<(VersionRef, Digest)>,
 }
 
 /// The file that the step writes and the model it uses, which may be the registry's.
 pub(crate) fn world(context: &TaskContext<'_>, score: &Score, work_folder: &str) -> Result<String, Failure> {
     let output = resolve(work_folder, &score.output);
-    Ok(format!("{}\n{}", output.display(), model_digest(context, score)?))
+    Ok(format!("{}\n{}", output.display(), model_digest(context, score)?.0))
 }
 
 /// Size and time of change of a file, which tell whether it is still the one that was written.
@@ -85,13 +89,14 @@ pub(crate) fn file_facts(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.len(), modified.as_millis() as u64))
 }
 
-fn model_digest(context: &TaskContext<'_>, score: &Score) -> Result<Digest, Failure> {
+/// The model's bytes, and which version they are when the registry was asked.
+fn model_digest(context: &TaskContext<'_>, score: &Score) -> Result<(Digest, Option<VersionRef>), Failure> {
     if score.model.contains('@') {
-        let (_, _, version) =
-            context.wait(context.resources.registry.resolve(&score.model)).map_err(IntoFailure::into_failure)?;
-        return Ok(version.model);
+        let (of, version) =
+            context.wait(context.resources.registry.version(&score.model)).map_err(IntoFailure::into_failure)?;
+        return Ok((version.new.model, Some(of)));
     }
-    model_of(context, &score.model)
+    Ok((model_of(context, &score.model)?, None))
 }
 
 /// Checks that the model fits the dataset and that the file can be written, and grows the children.
@@ -101,9 +106,10 @@ pub(crate) fn plan(
     payload: &StepPayload,
     cache_key: Option<Digest>,
 ) -> Result<TaskEnd, Failure> {
-    let digest = model_digest(context, score)?;
+    let (digest, of) = model_digest(context, score)?;
     let model = load(context, digest)?;
-    let manifest = load_manifest(context, context.dataset(&score.input)?.manifest)?;
+    let input = context.dataset(&score.input)?.manifest;
+    let manifest = load_manifest(context, input)?;
     if manifest.rows() == 0 {
         return Err(Failure::new(ErrorCode::BadInput, "there are no rows to score"));
     }
@@ -144,7 +150,14 @@ pub(crate) fn plan(
     }
     let csv = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("csv"));
     let path = path.display().to_string();
-    let what = WriteFile { path, uploaded, output: output.clone(), csv, bad_rows: score.bad_rows };
+    let what = WriteFile {
+        path,
+        uploaded,
+        output: output.clone(),
+        csv,
+        bad_rows: score.bad_rows,
+        of: of.map(|of| (of, input)),
+    };
     let child = ScoreGroups { model: digest, input: score.input.clone(), keep, output, csv };
     let join = Join { what: JoinWhat::Score(what), cache_key };
     fanout::expand(context, &pieces, &Child::Score(child), &join).map(TaskEnd::Expanded)
@@ -226,6 +239,31 @@ fn with_predictions(kept: &Schema, keep: &[String], predictions: &[(String, Arra
     Schema::new(fields)
 }
 
+/// What a version said of a dataset, as its lineage names it.
+#[derive(Serialize)]
+struct ScoresManifest<'a> {
+    /// The file that was asked for.
+    path: &'a str,
+    rows: u64,
+    /// The rows of the file, in order.
+    pieces: &'a [Digest],
+}
+
+/// Notes in the registry what a version has scored, under the run: however often it is done, it is noted once.
+fn note_predictions(
+    context: &TaskContext<'_>,
+    path: &str,
+    of: &VersionRef,
+    input: Digest,
+    (pieces, rows): (&[Digest], u64),
+) -> Result<(), Failure> {
+    let output = context.put_json(&ScoresManifest { path, rows, pieces })?;
+    let clock = context.wait(context.resources.state.clock()).map_err(IntoFailure::into_failure)?;
+    let act = Act { by: context.author(), trace: Some(context.run), at: clock.now, ..Act::default() };
+    let acting = context.resources.registry.on_behalf(act);
+    context.wait(acting.scored(of, output, rows, Some(input))).map_err(IntoFailure::into_failure)
+}
+
 /// Puts the pieces into one file, unless too many rows couldn't be scored.
 pub(crate) fn gather(context: &TaskContext<'_>, gather: &WriteFile, children: &InputValue) -> Result<TaskEnd, Failure> {
     let (mut pieces, mut rows, mut quarantine) = (Vec::new(), 0, Quarantine::default());
@@ -236,6 +274,9 @@ pub(crate) fn gather(context: &TaskContext<'_>, gather: &WriteFile, children: &I
     }
     refuse_more_than(&quarantine, &gather.bad_rows, rows, "rows can't be scored")?;
     let quarantine = store_quarantine(context, &quarantine)?;
+    if let Some((of, input)) = &gather.of {
+        note_predictions(context, &gather.path, of, *input, (&pieces, rows))?;
+    }
     let path = Path::new(&gather.path);
     let scratch = if gather.uploaded { Some(context.scratch()?) } else { None };
     let folder = scratch.as_ref().map(tempfile::TempDir::path);

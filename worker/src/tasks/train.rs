@@ -164,6 +164,8 @@ fn train_whole(
 
 /// The rows to learn from.
 struct Rows {
+    /// The dataset's.
+    manifest: Digest,
     blobs: Vec<SharedBlob>,
     count: u64,
     /// The target and what features are made of.
@@ -180,15 +182,16 @@ struct Fitted {
 }
 
 impl Rows {
-    fn open(context: &TaskContext<'_>, train: &Train, manifest: Digest) -> Result<Rows, Failure> {
-        let manifest = load_manifest(context, manifest)?;
+    fn open(context: &TaskContext<'_>, train: &Train, digest: Digest) -> Result<Rows, Failure> {
+        let manifest = load_manifest(context, digest)?;
         let read = columns_read(&train.features, &manifest.schema).map_err(IntoFailure::into_failure)?;
         let others = read.iter().filter(|column| **column != train.target);
         let mut columns: Vec<String> =
             Some(&train.target).filter(|target| !target.is_empty()).into_iter().chain(others).cloned().collect();
         columns.extend(train.weight.iter().filter(|weight| !columns.contains(weight)).cloned().collect::<Vec<_>>());
         let schema = manifest.schema.project(&columns).map_err(IntoFailure::into_failure)?;
-        Ok(Rows { blobs: blobs(context, &manifest)?, count: manifest.rows(), columns, schema, kept: kept_of(train) })
+        let (blobs, count) = (blobs(context, &manifest)?, manifest.rows());
+        Ok(Rows { manifest: digest, blobs, count, columns, schema, kept: kept_of(train) })
     }
 
     /// Fits the target, and checks that the settings are for it.
@@ -305,7 +308,9 @@ impl Rows {
         let bytes = model.to_bytes();
         let size = bytes.len() as u64;
         let algorithm = estimators::algorithm_name(&train.algorithm).to_owned();
-        Ok(TaskEnd::Made(Output::Model { model: context.put(bytes)?, bytes: size, rows, algorithm, study }))
+        let model = context.put(bytes)?;
+        let learned_from = Some(self.manifest);
+        Ok(TaskEnd::Made(Output::Model { model, bytes: size, rows, algorithm, study, learned_from }))
     }
 }
 
