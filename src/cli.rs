@@ -11,7 +11,7 @@ mod registry;
 mod serving;
 
 pub use registry::{AliasCommand, ModelArgs, PromoteArgs, RegistryArgs, RegistryCommand, RollbackArgs};
-pub use serving::ServeArgs;
+pub use serving::{CaptureArgs, EndpointArgs, EndpointCommand, EndpointSetArgs, ServeArgs};
 
 /// Machine-learning pipelines as durable, distributed work.
 #[derive(Debug, Parser)]
@@ -71,6 +71,11 @@ pub enum Command {
         after_help = "Examples:\n  gristmill serve\n  gristmill serve --listen 0.0.0.0:8080 --model flight-delays\n  curl http://127.0.0.1:8080/v2/models\n  curl http://127.0.0.1:8080/invocations -H 'content-type: application/json' -d '{\"dataframe_records\": [{\"distance\": 200}]}'"
     )]
     Serve(ServeArgs),
+    /// Put a champion, a canary and shadows behind one name that clients ask.
+    #[command(
+        after_help = "Examples:\n  gristmill endpoint set delays --champion flight-delays@champion --canary flight-delays@4 --share 0.1\n  gristmill endpoint show delays"
+    )]
+    Endpoint(EndpointArgs),
     /// Check every server that is set, and say what is wrong and how to mend it.
     Doctor(JsonArgs),
     /// List runs, newest first.

@@ -38,6 +38,7 @@ mod check;
 mod cli;
 mod cluster;
 mod doctor;
+mod endpoint;
 mod explain;
 mod files;
 mod follow;
@@ -115,6 +116,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Worker(args) => services::worker(settings, args, telemetry).await,
         Command::Up(args) => services::up(settings, args, telemetry).await,
         Command::Serve(args) => serve::serve(settings, args, telemetry).await,
+        Command::Endpoint(args) => endpoint::endpoint(settings, args).await,
         Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,
         Command::Resume(args) => run::resume(settings, args, telemetry).await,

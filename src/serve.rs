@@ -1,34 +1,32 @@
 //! `serve`: the registered models over HTTP, until the process is told to end.
 
-use std::collections::BTreeSet;
+mod follow;
+
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
+use gristmill_online::capture::{CaptureSettings, Captures};
 use gristmill_online::engine::{Engine, EngineSettings};
-use gristmill_online::{Models, Scoring, ServerSettings, SourceError};
+use gristmill_online::{Models, Scoring, ServerSettings};
 use gristmill_telemetry::Telemetry;
-use gristmill_worker::online::RegistrySource;
+use gristmill_worker::online::captured::ParquetCapture;
+use gristmill_worker::online::source::RegistrySource;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tracing::{info, warn};
 
-use crate::cli::ServeArgs;
+use self::follow::{EndpointFollower, follow};
+use crate::cli::{CaptureArgs, ServeArgs};
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::services::Ends;
 use crate::settings::Settings;
 
-/// How often models in memory are looked up again: a moved alias is served within a second.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
-/// How often all models are looked for, those that nobody asked for yet among them.
-const LIST_EVERY: Duration = Duration::from_secs(5);
-
 /// `gristmill serve`.
 pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     let mut ends = Ends::new()?;
     let home = Home::read(settings).await?;
-    let source = Arc::new(RegistrySource::new(home.registry.clone(), home.artifacts.clone(), Handle::current()));
+    let source = Arc::new(RegistrySource::new(home.registry.clone(), Handle::current()));
     let models = Models::new(source.clone(), usize::try_from(args.memory << 20).unwrap_or(usize::MAX));
     models.refresh().await.context("failed to list the registered models")?;
     let known = models.known();
@@ -49,7 +47,10 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
         engine.threads = threads;
     }
     let engine = Engine::start(engine).context("failed to start threads")?;
-    let scoring = Arc::new(Scoring::new(models.clone(), engine, telemetry.metrics(), None));
+    let captures = captures(&args.capture, telemetry)?;
+    let scoring = Arc::new(Scoring::new(models, engine, telemetry.metrics(), captures));
+    let mut endpoints = EndpointFollower::new(home.state.clone(), scoring.clone());
+    endpoints.follow().await.context("failed to start the endpoints")?;
     let listener = TcpListener::bind(args.listen).await;
     let listener = listener.with_context(|| format!("failed to listen at `{}`", args.listen))?;
     eprintln!("serving at http://{}; {}", listener.local_addr()?, told(known.len()));
@@ -61,13 +62,32 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
         hide_schema: args.hide_schema,
         ..ServerSettings::default()
     };
-    let looking = tokio::spawn(look(models, source));
+    let following = tokio::spawn(follow(scoring.clone(), source, endpoints));
     let cut = gristmill_online::serve(listener, scoring, server, ends.next()).await;
-    looking.abort();
+    following.abort();
     match cut {
         0 => Ok(Exit::Success),
         cut => Err(Problem::failed(format!("{cut} connections were cut: their requests took too long to end")).into()),
     }
+}
+
+/// Where requests and answers are kept, if they are.
+fn captures(args: &CaptureArgs, telemetry: &Telemetry) -> anyhow::Result<Option<Captures>> {
+    let Some(folder) = &args.capture else { return Ok(None) };
+    let hash_key = args.capture_hash_key.clone().unwrap_or_default();
+    if hash_key.is_empty() && !args.capture_hash.is_empty() {
+        let problem = Problem::usage("columns can't be hashed without a key: whoever guesses a value could check it");
+        return Err(problem.hint("set `GRISTMILL_CAPTURE_HASH_KEY` to a secret").into());
+    }
+    let settings = CaptureSettings {
+        share: args.capture_share,
+        drop_tags: args.capture_drop.iter().cloned().collect(),
+        hash_tags: args.capture_hash.iter().cloned().collect(),
+        hash_key: hash_key.into_bytes(),
+    };
+    let sink = ParquetCapture::new(folder);
+    let sink = sink.with_context(|| format!("failed to make the folder `{}`", folder.display()))?;
+    Ok(Some(Captures::start(settings, telemetry.metrics(), sink).context("failed to start a thread")?))
 }
 
 fn told(models: usize) -> String {
@@ -80,34 +100,4 @@ fn told(models: usize) -> String {
 /// A path that the surroundings ask for, such as Vertex AI's.
 fn path_of(variable: &str) -> Option<String> {
     std::env::var(variable).ok().filter(|path| path.starts_with('/'))
-}
-
-/// Follows the registry. While it can't be reached, what is known is served on.
-async fn look(models: Arc<Models>, source: Arc<RegistrySource>) {
-    let mut listed = Instant::now();
-    let mut is_reached = true;
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let looked = if listed.elapsed() >= LIST_EVERY {
-            listed = Instant::now();
-            models.refresh().await
-        } else {
-            look_at_loaded(&models, &source).await
-        };
-        match &looked {
-            Ok(()) if !is_reached => info!("the registry is reached again"),
-            Err(error) if is_reached => warn!(%error, "the registry can't be reached; what is known is served on"),
-            Ok(()) | Err(_) => {}
-        }
-        is_reached = looked.is_ok();
-    }
-}
-
-/// Looks up again the models that are in memory.
-async fn look_at_loaded(models: &Arc<Models>, source: &RegistrySource) -> Result<(), SourceError> {
-    let names: BTreeSet<String> = models.lanes().iter().map(|lane| lane.name().to_string()).collect();
-    for name in names {
-        models.serve(source.look(&name).await?).await;
-    }
-    Ok(())
 }

@@ -8,7 +8,7 @@ use gristmill_backends::state::embedded::Synchronous;
 use gristmill_telemetry::Telemetry;
 use gristmill_worker_runtime::Drain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::cli::{SchedulerArgs, UpArgs, WorkerArgs};
 use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
@@ -46,6 +46,7 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let _reconciling = reconcile(&home);
     let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, || scheduler.is_broken()).await?;
@@ -79,6 +80,7 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let _reconciling = reconcile(&home);
     let contacts = vec![scheduler.store.clone(), worker.store.clone()];
     let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
@@ -86,6 +88,31 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     drain(&mut worker, &mut ends).await;
     scheduler.stop().await;
     Ok(Exit::Success)
+}
+
+/// Brings the registry's logs and their copies together, beside everything else: nothing waits for it, since
+/// whoever writes to a model does the same for that model first.
+fn reconcile(home: &Home) -> AbortOnDrop {
+    let registry = home.registry.clone();
+    AbortOnDrop(tokio::spawn(async move {
+        match registry.reconcile().await {
+            Ok(0) => {}
+            Ok(facts) => info!(facts, "the registry has got back what the state had lost"),
+            Err(error) => warn!(
+                error = &error as &dyn std::error::Error,
+                "the registry isn't whole; `gristmill registry verify` says more"
+            ),
+        }
+    }))
+}
+
+/// A task that ends with whoever started it.
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn needs_servers(settings: &Settings, what: &str) -> anyhow::Result<()> {

@@ -1,8 +1,9 @@
-//! `serve`.
+//! `serve` and `endpoint`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -24,6 +25,99 @@ pub struct ServeArgs {
     /// Leave what columns a model has out of errors.
     #[arg(long)]
     pub hide_schema: bool,
+    #[command(flatten, next_help_heading = "What is kept of requests")]
+    pub capture: CaptureArgs,
+}
+
+/// What is kept of requests and answers, for labels that come later.
+#[derive(Debug, Args)]
+pub struct CaptureArgs {
+    /// Keep requests and answers as Parquet files in this folder, with the request ids that labels join by.
+    #[arg(long, value_name = "FOLDER", env = "GRISTMILL_CAPTURE")]
+    pub capture: Option<PathBuf>,
+    /// The part of requests to keep.
+    #[arg(long, value_name = "SHARE", default_value_t = 1.0, value_parser = share, requires = "capture")]
+    pub capture_share: f64,
+    /// Leave out columns with this tag; `gristmill registry tag MODEL columns.TAG=COLUMN,…` gives it. May be repeated.
+    #[arg(long, value_name = "TAG", requires = "capture")]
+    pub capture_drop: Vec<String>,
+    /// Keep columns with this tag as a keyed hash, which still joins and groups. May be repeated.
+    #[arg(long, value_name = "TAG", requires = "capture")]
+    pub capture_hash: Vec<String>,
+    /// The key of the hash.
+    #[arg(long, value_name = "SECRET", env = "GRISTMILL_CAPTURE_HASH_KEY", hide_env_values = true)]
+    pub capture_hash_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct EndpointArgs {
+    #[command(subcommand)]
+    pub command: EndpointCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum EndpointCommand {
+    /// Say what an endpoint serves. What isn't named isn't served by it any more.
+    #[command(
+        after_help = "Examples:\n  gristmill endpoint set delays --champion flight-delays@champion\n  gristmill endpoint set delays --champion flight-delays@champion --canary flight-delays@4 --share 0.1\n  gristmill endpoint set delays --champion flight-delays@champion --shadow flight-delays@5"
+    )]
+    Set(EndpointSetArgs),
+    /// List the endpoints.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show an endpoint: what it serves, how canary and shadows do beside the champion, and whether to promote them.
+    Show {
+        name: String,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an endpoint. A model of its name answers again.
+    Remove { name: String },
+}
+
+#[derive(Debug, Args)]
+pub struct EndpointSetArgs {
+    /// The name that clients ask for.
+    pub name: String,
+    /// Who answers: `name` (its champion), `name@alias` or `name@3`.
+    #[arg(long, value_name = "MODEL")]
+    pub champion: String,
+    /// Who answers a part of the keys, on trial: it is taken back by itself when it fails, is slow or disagrees.
+    #[arg(long, value_name = "MODEL", requires = "share")]
+    pub canary: Option<String>,
+    /// The canary's part of the keys, from 0 to 1.
+    #[arg(long, value_name = "SHARE", value_parser = share, requires = "canary")]
+    pub share: Option<f64>,
+    /// The part of rows on which the canary may differ from the champion. Default 0.2.
+    #[arg(long, value_name = "SHARE", value_parser = share, requires = "canary")]
+    pub disagreement_max: Option<f64>,
+    /// How many times the champion's p99 the canary's may be. Default 3.
+    #[arg(long, value_name = "TIMES", requires = "canary")]
+    pub latency_times: Option<f64>,
+    /// How much more often than the champion the canary may fail, as a part of requests. Default 0.01.
+    #[arg(long, value_name = "SHARE", value_parser = share, requires = "canary")]
+    pub failures_over: Option<f64>,
+    /// Who scores along without being heard. May be repeated.
+    #[arg(long = "shadow", value_name = "MODEL")]
+    pub shadows: Vec<String>,
+    /// The part of a core that each shadow may use. Default 0.25.
+    #[arg(long, value_name = "SHARE", value_parser = share, requires = "shadows")]
+    pub shadow_core_share: Option<f64>,
+    /// Why, for the endpoint's history.
+    #[arg(long, default_value = "")]
+    pub why: String,
+}
+
+/// A part of something.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("a number from 0 to 1".to_owned()),
+    }
 }
 
 /// A number of threads.

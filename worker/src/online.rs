@@ -1,8 +1,20 @@
 //! Models of the registry, as online scoring knows them.
 //!
+//! ```text
+//! online.rs      a model that answers requests
+//! source.rs      the registry as what models come from
+//! endpoints.rs   endpoints as all servers share them: what is wanted, and what each has seen
+//! captured.rs    captured requests as Parquet files
+//! ```
+//!
 //! Numbers are taken as numbers whatever whole or not they were in training, as in a batch; days and points in time are
 //! texts (`2013-01-31`, `2013-01-31T10:00:00Z`), as JSON has no others.
 
+pub mod captured;
+pub mod endpoints;
+pub mod source;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -11,21 +23,14 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field as ArrowField, Float64Type, Int64Type, Schema, SchemaRef};
-use gristmill_backends::artifacts::Artifacts;
 use gristmill_ml::dates::{parse_date, parse_timestamp};
 use gristmill_ml::model::Model;
 use gristmill_ml::table::{arrow_type, kind_name};
-use gristmill_online::{
-    Column, Field, Kind, Known, Loaded, PredictError, Predictions, Predictor, Rows, Signature, Source, SourceError,
-    Texts, Values,
-};
+use gristmill_online::{Column, Field, Kind, PredictError, Predictions, Predictor, Rows, Signature, Texts, Values};
 use gristmill_protocol::pipeline::ColumnType;
-use gristmill_registry::{ModelView, Registry};
-use tokio::runtime::Handle;
 
-/// Bytes of memory for each byte of a model at the most, or about: it is kept as read, laid out once more for scoring,
-/// and its upper levels again as tables.
-const MEMORY_BYTES: usize = 5;
+/// What stands before the name of a column's tag among the registry's tags: `columns.pii` is `name,email`.
+const COLUMNS: &str = "columns.";
 
 /// A model that answers requests.
 pub struct Served {
@@ -39,6 +44,11 @@ pub struct Served {
 impl Served {
     /// Makes a model ready; the first request doesn't wait for that.
     pub fn new(model: Model) -> Result<Served, PredictError> {
+        Served::tagged(model, &BTreeMap::new())
+    }
+
+    /// The same with what the registry's tags say of columns: `columns.pii: name,email` gives both the tag `pii`.
+    pub fn tagged(model: Model, tags: &BTreeMap<String, String>) -> Result<Served, PredictError> {
         let numbers = model.features().takes_numbers();
         let mut inputs = Vec::new();
         let mut fields = Vec::new();
@@ -50,7 +60,10 @@ impl Served {
                 ColumnType::Boolean => Kind::Bool,
                 ColumnType::String | ColumnType::Date | ColumnType::Timestamp => Kind::Text,
             };
-            let field = Field::new(&input.name, kind);
+            let of_it = |columns: &str| columns.split(',').any(|column| column.trim() == input.name);
+            let named = tags.iter().filter_map(|(tag, columns)| Some((tag.strip_prefix(COLUMNS)?, columns)));
+            let of_it = named.filter(|(_, columns)| of_it(columns)).map(|(tag, _)| tag);
+            let field = of_it.fold(Field::new(&input.name, kind), Field::tagged);
             inputs.push(if input.nullable { field.nullable() } else { field });
             let arrow = match (input.kind, kind) {
                 (ColumnType::Integer, Kind::Number) => DataType::Float64,
@@ -164,61 +177,4 @@ fn column(array: &ArrayRef) -> Result<Column, PredictError> {
             Column::from((0..texts.len()).map(|at| texts.value(at)).collect::<Texts>())
         }
     })
-}
-
-/// The registered models.
-pub struct RegistrySource {
-    registry: Registry,
-    artifacts: Arc<dyn Artifacts>,
-    handle: Handle,
-}
-
-impl RegistrySource {
-    /// The models of a registry. Its calls block threads of their own and wait for `handle`'s runtime.
-    pub fn new(registry: Registry, artifacts: Arc<dyn Artifacts>, handle: Handle) -> RegistrySource {
-        RegistrySource { registry, artifacts, handle }
-    }
-
-    /// What is known of one model.
-    pub async fn look(&self, name: &str) -> Result<Known, SourceError> {
-        self.registry.model(name).await.map(|view| known(&view)).map_err(refused)
-    }
-}
-
-fn known(view: &ModelView) -> Known {
-    let aliases = view.aliases.iter().map(|(alias, version)| (alias.clone(), *version)).collect();
-    let versions = view.versions.iter().map(|version| version.version).collect();
-    Known { name: view.name.clone(), versions, aliases }
-}
-
-/// An error with what it came of.
-fn refused(error: impl std::error::Error) -> SourceError {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    SourceError(text)
-}
-
-impl Source for RegistrySource {
-    fn known(&self) -> Result<Vec<Known>, SourceError> {
-        self.handle.block_on(async {
-            let mut all = Vec::new();
-            for name in self.registry.names().await.map_err(refused)? {
-                all.push(self.look(&name).await?);
-            }
-            Ok(all)
-        })
-    }
-
-    fn load(&self, name: &str, version: u64) -> Result<Loaded, SourceError> {
-        let reference = format!("{name}@{version}");
-        let (_, _, found) = self.handle.block_on(self.registry.resolve(&reference)).map_err(refused)?;
-        let bytes = self.handle.block_on(self.artifacts.get(found.model)).map_err(refused)?;
-        let model = Model::from_bytes(&bytes).map_err(refused)?;
-        let served = Served::new(model).map_err(refused)?;
-        Ok(Loaded { predictor: Arc::new(served), bytes: bytes.len() * MEMORY_BYTES })
-    }
 }

@@ -5,8 +5,9 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gristmill_telemetry::metrics::Metrics;
 use sha2::{Digest, Sha256};
@@ -18,6 +19,8 @@ use crate::rows::{Cell, Column, Kind, Predictions, Rows};
 const WAITING_MAX: usize = 4_096;
 /// Requests that a sink gets at a time.
 const BATCH_MAX: usize = 512;
+/// How long a sink isn't called at the most, so that it can let go of what has waited.
+const TICK: Duration = Duration::from_secs(1);
 
 /// One request that was answered. All columns have the same number of rows.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,10 @@ pub struct Captured {
 pub trait Capture: Send + 'static {
     /// Keeps some requests; a sentence about why it can't otherwise.
     fn keep(&mut self, batch: Vec<Captured>) -> Result<(), String>;
+    /// Comes after about a second in which nothing was kept.
+    fn tick(&mut self) -> Result<(), String> {
+        Ok(())
+    }
     /// No more will come.
     fn finish(&mut self) -> Result<(), String>;
 }
@@ -63,7 +70,7 @@ pub struct Captures {
 
 /// A request on its way.
 pub struct Pending {
-    pub at_ms: u64,
+    pub at: SystemTime,
     pub request_id: String,
     pub lane: Arc<Lane>,
     pub rows: Rows,
@@ -120,7 +127,17 @@ impl Drop for Captures {
 }
 
 fn run(settings: &CaptureSettings, metrics: &Metrics, receiver: &Receiver<Pending>, sink: &mut impl Capture) {
-    while let Ok(first) = receiver.recv() {
+    loop {
+        let first = match receiver.recv_timeout(TICK) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(reason) = sink.tick() {
+                    tracing::error!(reason, "failed to keep captured predictions");
+                }
+                continue;
+            }
+        };
         let others = receiver.try_iter().take(BATCH_MAX - 1);
         let batch: Vec<Captured> =
             std::iter::once(first).chain(others).map(|pending| mask(settings, pending)).collect();
@@ -149,7 +166,7 @@ fn mask(settings: &CaptureSettings, pending: Pending) -> Captured {
         inputs.push((Arc::clone(&field.name), column));
     }
     Captured {
-        at_ms: pending.at_ms,
+        at_ms: pending.at.duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis() as u64),
         request_id: pending.request_id,
         model: Arc::clone(pending.lane.name()),
         version: pending.lane.version(),
@@ -237,7 +254,13 @@ mod tests {
         let metrics = Arc::new(Metrics::new(None));
         let captures = Captures::start(settings, Arc::clone(&metrics), ToChannel(sender)).unwrap();
         let predictions = Predictions::new(vec![("prediction".into(), vec![1].into())], 1);
-        captures.offer(Pending { at_ms: 7, request_id: "r".to_owned(), lane, rows, predictions });
+        captures.offer(Pending {
+            at: UNIX_EPOCH + Duration::from_millis(7),
+            request_id: "r".to_owned(),
+            lane,
+            rows,
+            predictions,
+        });
         drop(captures);
         let captured = receiver.recv().unwrap();
         let names: Vec<&str> = captured.inputs.iter().map(|(name, _)| &**name).collect();

@@ -21,6 +21,7 @@ use gristmill_telemetry::metrics::{Counter, Metrics};
 use self::canary::{CanaryLimits, Observed, Reason, judge};
 use self::comparison::Comparison;
 use self::shadow::{Answered, Shadow};
+use crate::capture::Captures;
 use crate::models::{Models, Which};
 
 /// Requests of the canary in one window; a verdict looks at the last one or two, so that a canary which turns bad late is
@@ -120,9 +121,16 @@ impl fmt::Debug for Endpoint {
 
 impl Endpoint {
     /// Starts its shadows, inside a runtime. The error is the system's when it has no thread left.
-    pub fn start(settings: EndpointSettings, models: &Arc<Models>, metrics: &Metrics) -> std::io::Result<Endpoint> {
+    pub fn start(
+        settings: EndpointSettings,
+        models: &Arc<Models>,
+        metrics: &Metrics,
+        captures: Option<&Arc<Captures>>,
+    ) -> std::io::Result<Endpoint> {
         let share = settings.shadow_core_share;
-        let shadow = |model: &ModelRef| Shadow::start(Arc::clone(models), model.clone(), share, Box::new(|_, _| {}));
+        let shadow = |model: &ModelRef| {
+            Shadow::start(Arc::clone(models), model.clone(), share, captures.cloned(), Box::new(|_, _| {}))
+        };
         let shadows = settings.shadows.iter().map(shadow).collect::<Result<_, _>>()?;
         let start = |canary: &CanarySettings| {
             let (over, seen) = Default::default();
@@ -130,7 +138,7 @@ impl Endpoint {
             let watch = Arc::new(Watch { limits: canary.limits, over, seen, rollbacks });
             let told = Arc::clone(&watch);
             let told = Box::new(move |rows, disagreed| told.see(|seen| seen.now[0].compare(rows, disagreed)));
-            let mirror = Shadow::start(Arc::clone(models), settings.champion.clone(), share, told)?;
+            let mirror = Shadow::start(Arc::clone(models), settings.champion.clone(), share, None, told)?;
             Ok::<_, std::io::Error>(Trial { watch, mirror })
         };
         let trial = settings.canary.as_ref().map(start).transpose()?;
@@ -182,6 +190,13 @@ impl Endpoint {
         }
     }
 
+    /// Ends the canary because somebody else said so.
+    pub fn take_back(&self, reason: &str) {
+        if let Some(trial) = &self.trial {
+            trial.watch.end(&mut trial.watch.lock(), Reason::Told(reason.to_owned()));
+        }
+    }
+
     /// What was seen so far.
     pub fn report(&self) -> EndpointReport {
         let shadows = self.shadows.iter().map(|shadow| (shadow.model().clone(), shadow.seen())).collect();
@@ -208,10 +223,16 @@ impl Watch {
             seen.before = std::mem::take(&mut seen.now);
         }
         if let Some(reason) = judge(&canary, &champion, &self.limits) {
+            self.end(&mut seen, reason);
+            self.rollbacks.add(1);
+        }
+    }
+
+    fn end(&self, seen: &mut Seen, reason: Reason) {
+        if seen.taken_back.is_none() {
             tracing::warn!(%reason, "canary taken back");
             seen.taken_back = Some(reason);
             self.over.store(true, Ordering::Relaxed);
-            self.rollbacks.add(1);
         }
     }
 

@@ -29,7 +29,7 @@ pub mod server;
 pub mod signature;
 
 pub use deadline::Deadline;
-pub use models::{Known, Loaded, Models, Source, SourceError};
+pub use models::{Known, Loaded, Models, Source, SourceError, Which};
 pub use predictor::{PredictError, Predictor};
 pub use rows::{Cell, Column, Kind, Predictions, Rows, Texts, Values};
 pub use scoring::Scoring;

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use gristmill_telemetry::metrics::{Counter, Histogram, Metrics};
 
 use crate::capture::{Captures, Pending};
 use crate::deadline::Deadline;
 use crate::endpoint::shadow::Answered;
-use crate::endpoint::{Endpoint, Side};
+use crate::endpoint::{Endpoint, EndpointSettings, Side};
 use crate::engine::{Engine, Lane, Scored};
 use crate::models::{Models, ResolveError, Which};
 use crate::refusal::Refusal;
@@ -21,7 +21,7 @@ pub struct Scoring {
     models: Arc<Models>,
     engine: Engine,
     metrics: Arc<Metrics>,
-    captures: Option<Captures>,
+    captures: Option<Arc<Captures>>,
     endpoints: RwLock<HashMap<String, Arc<Endpoint>>>,
     series: RwLock<HashMap<Arc<str>, Arc<ModelSeries>>>,
 }
@@ -65,7 +65,7 @@ impl std::fmt::Debug for Scoring {
 impl Scoring {
     pub fn new(models: Arc<Models>, engine: Engine, metrics: Arc<Metrics>, captures: Option<Captures>) -> Scoring {
         let (endpoints, series) = Default::default();
-        Scoring { models, engine, metrics, captures, endpoints, series }
+        Scoring { models, engine, metrics, captures: captures.map(Arc::new), endpoints, series }
     }
 
     pub fn models(&self) -> &Arc<Models> {
@@ -84,6 +84,18 @@ impl Scoring {
     pub fn put_endpoint(&self, endpoint: Endpoint) {
         let name = endpoint.settings().name.clone();
         self.endpoints.write().unwrap_or_else(PoisonError::into_inner).insert(name, Arc::new(endpoint));
+    }
+
+    /// Starts an endpoint over these models and serves it, inside a runtime. The error is the system's when it has no
+    /// thread left.
+    pub fn start_endpoint(&self, settings: EndpointSettings) -> std::io::Result<()> {
+        self.put_endpoint(Endpoint::start(settings, &self.models, &self.metrics, self.captures.as_ref())?);
+        Ok(())
+    }
+
+    /// The names of the endpoints.
+    pub fn endpoints(&self) -> Vec<String> {
+        self.endpoints.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     /// Takes an endpoint away. Returns whether there was one.
@@ -150,6 +162,7 @@ impl Scoring {
         if let Some(input) = copy.filter(|_| endpoint.has_listeners(side)) {
             let answered = || Answered {
                 input: Arc::clone(&input),
+                request_id: request_id.map(str::to_owned),
                 predictions: scored.predictions.clone(),
                 predicted: scored.predicted,
             };
@@ -193,9 +206,8 @@ impl Scoring {
         let scored = self.engine.score(lane, rows, deadline).await?;
         self.series(lane.name()).rows.add(count);
         if let Some((captures, request_id, rows)) = kept {
-            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             captures.offer(Pending {
-                at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+                at: SystemTime::now(),
                 request_id: request_id.to_owned(),
                 lane: Arc::clone(lane),
                 rows,

@@ -155,7 +155,7 @@ fn reference(version: u64) -> ModelRef {
 fn put(server: &Server, canary: Option<CanarySettings>, shadows: Vec<ModelRef>) {
     let settings =
         EndpointSettings { name: "m".to_owned(), champion: reference(1), canary, shadows, shadow_core_share: 1.0 };
-    let endpoint = Endpoint::start(settings, server.scoring.models(), server.scoring.metrics()).unwrap();
+    let endpoint = Endpoint::start(settings, server.scoring.models(), server.scoring.metrics(), None).unwrap();
     server.scoring.put_endpoint(endpoint);
 }
 

@@ -57,9 +57,20 @@ impl Default for CanaryLimits {
 /// Why a canary is taken back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reason {
-    Failures { canary: f64, champion: f64 },
-    Latency { canary: Duration, champion: Duration },
-    Disagreement { part: f64, max: f64 },
+    Failures {
+        canary: f64,
+        champion: f64,
+    },
+    Latency {
+        canary: Duration,
+        champion: Duration,
+    },
+    Disagreement {
+        part: f64,
+        max: f64,
+    },
+    /// Another server, or a person, has taken it back.
+    Told(String),
 }
 
 impl fmt::Display for Reason {
@@ -74,6 +85,7 @@ impl fmt::Display for Reason {
             Reason::Disagreement { part, max } => {
                 write!(f, "it disagrees on {:.1} % of rows; the limit is {:.1} %", part * 100.0, max * 100.0)
             }
+            Reason::Told(reason) => f.write_str(reason),
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::rows::{Cell, Column, Predictions, Values};
 
 /// How far apart two predicted numbers may be and still agree, as a part of the larger one.
 const NUMBERS_AGREE: f64 = 1e-6;
 
 /// What was seen so far. `live` answered the requests and `other` did not.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
     /// Requests that both scored.
     pub requests: u64,
@@ -46,6 +48,22 @@ impl Comparison {
         if let (Some(a), Some(b)) = (scores(live), scores(other)) {
             a.iter().zip(b).for_each(|(a, b)| self.add_scores(*a, *b));
         }
+    }
+
+    /// Adds what was seen elsewhere of the same two.
+    pub fn merge(&mut self, other: &Comparison) {
+        self.requests += other.requests;
+        self.failed += other.failed;
+        self.dropped += other.dropped;
+        self.rows += other.rows;
+        self.agreed += other.agreed;
+        self.scored += other.scored;
+        self.difference += other.difference;
+        self.difference_size += other.difference_size;
+        self.difference_square += other.difference_square;
+        self.difference_max = self.difference_max.max(other.difference_max);
+        self.live_time += other.live_time;
+        self.other_time += other.other_time;
     }
 
     fn add_scores(&mut self, live: f64, other: f64) {

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::runtime::Handle;
 
 use super::ModelRef;
 use super::comparison::Comparison;
+use crate::capture::{Captures, Pending};
 use crate::engine::guarded;
 use crate::models::Models;
 use crate::rows::Predictions;
@@ -28,6 +29,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// A request that was answered.
 pub struct Answered {
     pub input: Arc<Input<'static>>,
+    pub request_id: Option<String>,
     /// What was answered, and how long the model took.
     pub predictions: Predictions,
     pub predicted: Duration,
@@ -55,12 +57,20 @@ struct Work {
     seen: Arc<Mutex<Comparison>>,
     waiting_bytes: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
+    /// Where what it says is kept under the request's id, so that labels can judge it too.
+    captures: Option<Arc<Captures>>,
     told: Told,
 }
 
 impl Shadow {
     /// Starts it; `core_share` is the part of a core that it may use, above 0 and up to 1.
-    pub fn start(models: Arc<Models>, model: ModelRef, core_share: f64, told: Told) -> std::io::Result<Shadow> {
+    pub fn start(
+        models: Arc<Models>,
+        model: ModelRef,
+        core_share: f64,
+        captures: Option<Arc<Captures>>,
+        told: Told,
+    ) -> std::io::Result<Shadow> {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let (seen, waiting_bytes, stop) = <(Arc<Mutex<Comparison>>, Arc<AtomicUsize>, Arc<AtomicBool>)>::default();
         let work = Work {
@@ -71,6 +81,7 @@ impl Shadow {
             seen: Arc::clone(&seen),
             waiting_bytes: Arc::clone(&waiting_bytes),
             stop: Arc::clone(&stop),
+            captures,
             told,
         };
         let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(move || work.run(&receiver))?;
@@ -163,6 +174,12 @@ impl Work {
         let rows = lane.predictor().signature().bind((*answered.input).clone()).map_err(|error| error.to_string())?;
         let start = Instant::now();
         let predictions = guarded(lane.predictor(), &rows).map_err(|error| error.to_string())?;
-        Ok((predictions, start.elapsed()))
+        let took = start.elapsed();
+        let captures = self.captures.as_ref().zip(answered.request_id.as_deref());
+        if let Some((captures, request_id)) = captures.filter(|(captures, id)| captures.wants(id)) {
+            let (at, request_id) = (SystemTime::now(), request_id.to_owned());
+            captures.offer(Pending { at, request_id, lane, rows, predictions: predictions.clone() });
+        }
+        Ok((predictions, took))
     }
 }
