@@ -63,8 +63,9 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
         ..ServerSettings::default()
     };
     let following = tokio::spawn(follow(scoring.clone(), source, endpoints));
-    let cut = gristmill_online::serve(listener, scoring, server, ends.next()).await;
+    let cut = gristmill_online::serve(listener, scoring.clone(), server, ends.next()).await;
     following.abort();
+    tokio::task::spawn_blocking(move || scoring.finish()).await.context("captured requests may be lost")?;
     match cut {
         0 => Ok(Exit::Success),
         cut => Err(Problem::failed(format!("{cut} connections were cut: their requests took too long to end")).into()),

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod server;
 pub mod servers;
 
 use std::path::{Path, PathBuf};

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -64,8 +64,15 @@ pub struct CaptureSettings {
 pub struct Captures {
     share: f64,
     metrics: Arc<Metrics>,
-    sender: Option<SyncSender<Pending>>,
-    thread: Option<JoinHandle<()>>,
+    sender: SyncSender<Told>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the thread is told.
+enum Told {
+    Keep(Box<Pending>),
+    /// No more will come.
+    End,
 }
 
 /// A request on its way.
@@ -94,7 +101,7 @@ impl Captures {
         let (share, counted) = (settings.share, Arc::clone(&metrics));
         let thread = std::thread::Builder::new().name("capture".to_owned());
         let thread = thread.spawn(move || run(&settings, &counted, &receiver, &mut sink))?;
-        Ok(Captures { share, metrics, sender: Some(sender), thread: Some(thread) })
+        Ok(Captures { share, metrics, sender, thread: Mutex::new(Some(thread)) })
     }
 
     /// Whether a request is in the sample.
@@ -109,28 +116,34 @@ impl Captures {
 
     /// Hands a request over, or drops it when too many wait.
     pub fn offer(&self, pending: Pending) {
-        let sent = self.sender.as_ref().is_some_and(|sender| sender.try_send(pending).is_ok());
-        if !sent {
+        if self.sender.try_send(Told::Keep(Box::new(pending))).is_err() {
             self.metrics.captured.with(&["dropped"]).add(1);
+        }
+    }
+
+    /// Keeps what waits, and nothing from here on. Blocks until it is kept.
+    pub fn finish(&self) {
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            // A thread that has ended by a panic takes nothing more, and its panic has been printed.
+            self.sender.send(Told::End).ok();
+            thread.join().ok();
         }
     }
 }
 
 impl Drop for Captures {
     fn drop(&mut self) {
-        self.sender = None;
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been printed.
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 
-fn run(settings: &CaptureSettings, metrics: &Metrics, receiver: &Receiver<Pending>, sink: &mut impl Capture) {
-    loop {
+fn run(settings: &CaptureSettings, metrics: &Metrics, receiver: &Receiver<Told>, sink: &mut impl Capture) {
+    let mut ended = false;
+    while !ended {
         let first = match receiver.recv_timeout(TICK) {
-            Ok(first) => first,
-            Err(RecvTimeoutError::Disconnected) => break,
+            Ok(Told::Keep(first)) => first,
+            Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
                 if let Err(reason) = sink.tick() {
                     tracing::error!(reason, "failed to keep captured predictions");
@@ -138,9 +151,17 @@ fn run(settings: &CaptureSettings, metrics: &Metrics, receiver: &Receiver<Pendin
                 continue;
             }
         };
-        let others = receiver.try_iter().take(BATCH_MAX - 1);
-        let batch: Vec<Captured> =
-            std::iter::once(first).chain(others).map(|pending| mask(settings, pending)).collect();
+        let mut batch = vec![mask(settings, *first)];
+        while batch.len() < BATCH_MAX {
+            match receiver.try_recv() {
+                Ok(Told::Keep(pending)) => batch.push(mask(settings, *pending)),
+                Ok(Told::End) => {
+                    ended = true;
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
         let count = batch.len() as u64;
         match sink.keep(batch) {
             Ok(()) => metrics.captured.with(&["kept"]).add(count),

@@ -217,6 +217,13 @@ impl Scoring {
         Ok(scored)
     }
 
+    /// Keeps what was captured and waits; nothing is captured from here on. Blocks until it is kept.
+    pub fn finish(&self) {
+        if let Some(captures) = &self.captures {
+            captures.finish();
+        }
+    }
+
     pub(crate) fn captures(&self) -> bool {
         self.captures.is_some()
     }

@@ -109,11 +109,11 @@ fn table(requests: &[Captured]) -> Result<RecordBatch, arrow::error::ArrowError>
     let rows = |captured: &Captured| captured.predictions.len();
     let each = |text: &dyn Fn(&Captured) -> String| -> ArrayRef {
         let texts = requests.iter().flat_map(|captured| std::iter::repeat_n(text(captured), rows(captured)));
-        Arc::new(StringArray::from_iter_values(texts))
+        Arc::new(StringArray::from(texts.collect::<Vec<_>>()))
     };
     let whole = |number: &dyn Fn(&Captured, usize) -> i64| -> ArrayRef {
         let numbers = requests.iter().flat_map(|captured| (0..rows(captured)).map(|row| number(captured, row)));
-        Arc::new(Int64Array::from_iter_values(numbers))
+        Arc::new(Int64Array::from(numbers.collect::<Vec<_>>()))
     };
     let instants = requests.iter().flat_map(|captured| {
         let micros = i64::try_from(captured.at_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
@@ -122,7 +122,7 @@ fn table(requests: &[Captured]) -> Result<RecordBatch, arrow::error::ArrowError>
     let own: [ArrayRef; 5] = [
         each(&|captured| captured.request_id.clone()),
         whole(&|_, row| row as i64),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(instants).with_timezone("UTC")),
+        Arc::new(TimestampMicrosecondArray::from(instants.collect::<Vec<_>>()).with_timezone("UTC")),
         each(&|captured| captured.model.to_string()),
         whole(&|captured, _| captured.version as i64),
     ];
