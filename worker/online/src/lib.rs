@@ -2,8 +2,9 @@
 //! made or where it comes from.
 //!
 //! ```text
-//! server.rs ──> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
-//! HTTP           bytes ↔       columns →        who           when, and      the model
+//! server.rs
+//! grpc.rs ────> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
+//! HTTP, gRPC     bytes ↔       columns →        who           when, and      the model
 //!                columns       rows             answers       on which
 //!                                                 │           thread
 //!                               endpoint.rs ──────┤
@@ -19,6 +20,7 @@ mod deadline;
 pub mod endpoint;
 pub mod engine;
 pub mod faces;
+pub mod grpc;
 pub mod json;
 pub mod models;
 pub mod predictor;
@@ -29,6 +31,7 @@ pub mod server;
 pub mod signature;
 
 pub use deadline::Deadline;
+pub use grpc::serve_grpc;
 pub use models::{Known, Loaded, Models, Source, SourceError};
 pub use predictor::{PredictError, Predictor};
 pub use rows::{Cell, Column, Kind, Predictions, Rows, Texts, Values};

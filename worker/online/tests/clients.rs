@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use gristmill_online::{ServerSettings, serve_grpc};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 /// What is installed. The versions are those that were current when the formats were written down.
-const PACKAGES: [&str; 3] = ["tritonclient[http]==2.73.0", "kserve==0.21.0", "mlflow==3.17.2"];
+const PACKAGES: [&str; 3] = ["tritonclient[http,grpc]==2.73.0", "kserve==0.21.0", "mlflow==3.17.2"];
 
 /// The target folder of the profile.
 fn target() -> PathBuf {
@@ -50,14 +51,30 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}\n{}\n{text}", String::from_utf8_lossy(&output.stdout));
 }
 
+/// What a script speaks.
+#[derive(Clone, Copy)]
+enum Way {
+    Http,
+    Grpc,
+}
+
 /// Runs a script against a server on a free port, which then drains.
-fn check(script: &str) {
+fn check(script: &str, way: Way) {
     let python = python();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let (end, ended) = oneshot::channel::<()>();
-    let server = runtime.spawn(async { serve_sum::run(listener, async { drop(ended.await) }).await.unwrap() });
+    let server = runtime.spawn(async move {
+        let ended = async { drop(ended.await) };
+        match way {
+            Way::Http => serve_sum::run(listener, ended).await.unwrap(),
+            Way::Grpc => {
+                let scoring = serve_sum::scoring().await.unwrap();
+                serve_grpc(listener, scoring, ServerSettings::default(), ended).await
+            }
+        }
+    });
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
     run(Command::new(python).arg(script).arg(&address));
     drop(end);
@@ -66,15 +83,25 @@ fn check(script: &str) {
 
 #[test]
 fn tritonclient_works() {
-    check("triton.py");
+    check("triton.py", Way::Http);
 }
 
 #[test]
 fn the_kserve_sdk_works() {
-    check("kserve_sdk.py");
+    check("kserve_sdk.py", Way::Http);
 }
 
 #[test]
 fn mlflows_scoring_client_works() {
-    check("mlflow_scoring.py");
+    check("mlflow_scoring.py", Way::Http);
+}
+
+#[test]
+fn tritonclient_works_over_grpc() {
+    check("triton_grpc.py", Way::Grpc);
+}
+
+#[test]
+fn the_kserve_sdk_works_over_grpc() {
+    check("kserve_grpc.py", Way::Grpc);
 }

@@ -58,7 +58,7 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Reply {
         (Ok(route), true) => {
             let asked = Asked::new(shared, &head.headers, start);
             let result = asked.predict(&route, name.as_deref(), body).await;
-            let result = result.map_err(|refusal| asked.without_schema(refusal));
+            let result = result.map_err(|refusal| refusal.without_schema(shared.settings.hide_schema));
             let counted = result.as_ref().map(|_| ());
             shared.scoring.count(name.as_deref().unwrap_or(""), start.elapsed(), counted);
             result
@@ -79,7 +79,7 @@ fn own_path(shared: &Shared, path: &str) -> Option<Route<'static>> {
 }
 
 /// Who answers when nobody is named.
-fn default_model(shared: &Shared) -> Option<String> {
+pub(crate) fn default_model(shared: &Shared) -> Option<String> {
     shared.settings.default_model.clone().or_else(|| match shared.scoring.models().known().as_slice() {
         [Known { name, .. }] => Some(name.clone()),
         _ => None,
@@ -176,16 +176,6 @@ impl<'a> Asked<'a> {
         }
         headers.insert(MODEL_VERSION, HeaderValue::from(answer.lane.version()));
         reply
-    }
-
-    /// The refusal, without names of columns where those are nobody's business.
-    fn without_schema(&self, refusal: Refusal) -> Refusal {
-        match refusal {
-            Refusal::BadRequest(_) if self.shared.settings.hide_schema => {
-                Refusal::BadRequest("the request doesn't fit the model's signature or isn't well formed".to_owned())
-            }
-            refusal => refusal,
-        }
     }
 }
 
