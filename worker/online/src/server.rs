@@ -29,7 +29,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::grpc;
 use crate::scoring::Scoring;
 
-pub(crate) use self::handle::default_model;
+pub(crate) use self::body::{decoded, working};
+pub(crate) use self::handle::{default_model, named_or_only};
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
