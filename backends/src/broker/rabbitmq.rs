@@ -7,6 +7,9 @@
 //! lapin's own recovery is off. It gives up on some errors without saying so, and it can't know what of ours was
 //! lost; instead each consumer builds itself anew (`consumer.rs`), and so does the publisher (`publisher.rs`), which
 //! counts how often.
+//!
+//! What the seam doesn't say (replies to requests for predictions, streams) is built on the same parts by the crate that
+//! needs it: [`Line`] is a connection that is made anew, [`RabbitConsumer`] a consumer that is.
 
 mod consumer;
 mod line;
@@ -19,9 +22,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gristmill_protocol::limits::{MESSAGE_BYTES_MAX, STORE_CALL_MS};
 
-use self::consumer::RabbitConsumer;
-use self::line::Line;
+pub use self::consumer::{RabbitConsumer, RabbitSettle};
+pub use self::line::Line;
 use self::publisher::Publisher;
+pub use self::submissions::header_text;
 use super::{Broker, BrokerError, Consumer, Message};
 
 /// How long a call to the broker may take: as long as a call to the store, since the same callers wait for it.
@@ -33,7 +37,8 @@ const CONNECT_FIRST: Duration = Duration::from_secs(15);
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+/// Why the broker or the connection to it failed.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// What RabbitMQ keeps a queue as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -69,6 +69,8 @@ metrics! {
         "Requests that shadows took or had no time for; each shadow counts.";
     counter canary_rollbacks: Counter = "gristmill_canary_rollbacks_total" ["endpoint"]
         "Canaries that were taken back by themselves.";
+    counter queue_requests: Counter = "gristmill_queue_requests_total" ["queue", "outcome"]
+        "Requests for predictions that came by queue, by how they ended.";
     counter captured: Counter = "gristmill_captured_requests_total" ["outcome"]
         "Requests whose predictions were captured, or should have been.";
 }

@@ -57,12 +57,17 @@ impl Source for Shelf {
     }
 }
 
-/// Serves until `stop` ends. Returns the number of connections that were cut.
-pub async fn run(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
+/// What scores with the model.
+pub async fn scoring() -> Result<Arc<Scoring>, Box<dyn std::error::Error>> {
     let models = Models::new(Arc::new(Shelf), 1_000_000);
     models.refresh().await?;
     let engine = Engine::start(EngineSettings::default())?;
-    let scoring = Arc::new(Scoring::new(models, engine, Arc::new(Metrics::new(None)), None));
+    Ok(Arc::new(Scoring::new(models, engine, Arc::new(Metrics::new(None)), None)))
+}
+
+/// Serves until `stop` ends. Returns the number of connections that were cut.
+pub async fn run(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
+    let scoring = scoring().await?;
     Ok(serve(listener, scoring, ServerSettings::default(), stop).await)
 }
 

@@ -2,8 +2,9 @@
 //! made or where it comes from.
 //!
 //! ```text
-//! server.rs ──> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
-//! HTTP           bytes ↔       columns →        who           when, and      the model
+//! server.rs
+//! grpc.rs ────> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
+//! HTTP, gRPC     bytes ↔       columns →        who           when, and      the model
 //!                columns       rows             answers       on which
 //!                                                 │           thread
 //!                               endpoint.rs ──────┤
@@ -19,9 +20,14 @@ mod deadline;
 pub mod endpoint;
 pub mod engine;
 pub mod faces;
+pub mod grpc;
+mod infer;
 pub mod json;
+mod letter;
 pub mod models;
+mod outlets;
 pub mod predictor;
+pub mod queue;
 pub mod refusal;
 pub mod rows;
 pub mod scoring;
@@ -29,8 +35,10 @@ pub mod server;
 pub mod signature;
 
 pub use deadline::Deadline;
+pub use grpc::serve_grpc;
 pub use models::{Known, Loaded, Models, Source, SourceError, Which};
 pub use predictor::{PredictError, Predictor};
+pub use queue::{QueueSettings, serve_queue};
 pub use rows::{Cell, Column, Kind, Predictions, Rows, Texts, Values};
 pub use scoring::Scoring;
 pub use server::{ServerSettings, serve};

@@ -78,6 +78,16 @@ impl Refusal {
         }
     }
 
+    /// The refusal, without names of columns where those are nobody's business.
+    pub fn without_schema(self, hide: bool) -> Refusal {
+        match self {
+            Refusal::BadRequest(_) if hide => {
+                Refusal::BadRequest("the request doesn't fit the model's signature or isn't well formed".to_owned())
+            }
+            refusal => refusal,
+        }
+    }
+
     /// Whole seconds after which trying again makes sense, where that is known.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {

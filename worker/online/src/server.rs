@@ -26,7 +26,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::grpc;
 use crate::scoring::Scoring;
+
+pub(crate) use self::body::{decoded, working};
+pub(crate) use self::handle::{default_model, named_or_only};
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
@@ -75,12 +79,21 @@ impl Default for ServerSettings {
 
 /// What connections share.
 #[derive(Debug)]
-struct Shared {
-    scoring: Arc<Scoring>,
-    settings: ServerSettings,
-    draining: AtomicBool,
+pub(crate) struct Shared {
+    pub scoring: Arc<Scoring>,
+    pub settings: ServerSettings,
+    pub draining: AtomicBool,
     /// Bytes of bodies in memory.
-    bodies_bytes: AtomicUsize,
+    pub bodies_bytes: AtomicUsize,
+}
+
+/// What is spoken on a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wire {
+    /// HTTP/1.1.
+    Http,
+    /// gRPC, over HTTP/2.
+    Grpc,
 }
 
 /// Serves until `stop` ends, then answers what is at hand and ends. Returns the number of connections that were cut
@@ -91,13 +104,23 @@ pub async fn serve(
     settings: ServerSettings,
     stop: impl Future<Output = ()>,
 ) -> usize {
+    run(listener, scoring, settings, stop, Wire::Http).await
+}
+
+pub(crate) async fn run(
+    listener: TcpListener,
+    scoring: Arc<Scoring>,
+    settings: ServerSettings,
+    stop: impl Future<Output = ()>,
+    wire: Wire,
+) -> usize {
     let connections_max = settings.connections_max.clamp(1, u32::MAX as usize >> 1);
     let drain_max = settings.drain_max;
     let (draining, bodies_bytes) = Default::default();
     let shared = Arc::new(Shared { scoring, settings, draining, bodies_bytes });
     let slots = Arc::new(Semaphore::new(connections_max));
     let (end, ended) = watch::channel(false);
-    let accept = accept(&listener, &shared, &slots, &ended);
+    let accept = accept(&listener, &shared, &slots, &ended, wire);
     tokio::select! {
         () = accept => {}
         () = stop => {}
@@ -112,12 +135,18 @@ pub async fn serve(
     }
 }
 
-async fn accept(listener: &TcpListener, shared: &Arc<Shared>, slots: &Arc<Semaphore>, ended: &watch::Receiver<bool>) {
+async fn accept(
+    listener: &TcpListener,
+    shared: &Arc<Shared>,
+    slots: &Arc<Semaphore>,
+    ended: &watch::Receiver<bool>,
+    wire: Wire,
+) {
     loop {
         let Ok(slot) = Arc::clone(slots).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                tokio::spawn(keep(stream, Arc::clone(shared), slot, ended.clone()));
+                tokio::spawn(keep(stream, Arc::clone(shared), slot, ended.clone(), wire));
             }
             // Out of file descriptors, or a client that has gone already; some time may help, and a busy loop doesn't.
             Err(error) => {
@@ -129,28 +158,41 @@ async fn accept(listener: &TcpListener, shared: &Arc<Shared>, slots: &Arc<Semaph
 }
 
 /// One connection, until the client closes it or the server ends.
-async fn keep(stream: TcpStream, shared: Arc<Shared>, slot: OwnedSemaphorePermit, mut ended: watch::Receiver<bool>) {
+async fn keep(
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    slot: OwnedSemaphorePermit,
+    mut ended: watch::Receiver<bool>,
+    wire: Wire,
+) {
     // Answers are whole; waiting to send them together with the next helps nobody.
     let _ = stream.set_nodelay(true);
     let connections = shared.scoring.metrics().inference_connections.with(&[]);
     connections.add(1.0);
-    let service = service_fn(|request| {
-        let shared = Arc::clone(&shared);
-        async move { Ok::<_, Infallible>(handle::handle(&shared, request).await) }
-    });
-    let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(shared.settings.idle_max);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = async { drop(ended.wait_for(|ended| *ended).await) } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
+    let result = match wire {
+        Wire::Http => keep_http(stream, &shared, &mut ended).await,
+        Wire::Grpc => grpc::keep(stream, &shared, &mut ended).await,
     };
     if let Err(error) = result {
         tracing::debug!(%error, "connection ended");
     }
     connections.add(-1.0);
     drop(slot);
+}
+
+async fn keep_http(stream: TcpStream, shared: &Arc<Shared>, ended: &mut watch::Receiver<bool>) -> hyper::Result<()> {
+    let service = service_fn(|request| {
+        let shared = Arc::clone(shared);
+        async move { Ok::<_, Infallible>(handle::handle(&shared, request).await) }
+    });
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(shared.settings.idle_max);
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    tokio::select! {
+        result = connection.as_mut() => result,
+        () = async { drop(ended.wait_for(|ended| *ended).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    }
 }

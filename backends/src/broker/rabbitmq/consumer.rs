@@ -31,8 +31,8 @@ const PARTS_MAX: usize = 8;
 /// After how long without a delivery the queue is asked for: an end that nobody told us of is noticed then.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// A consumer's end of its task.
-pub(super) struct RabbitConsumer {
+/// A consumer's end of its task, which declares the queue and builds the consumer anew whenever it ends.
+pub struct RabbitConsumer {
     queue: String,
     buffer: Arc<Buffer>,
     commands: mpsc::UnboundedSender<Command>,
@@ -69,8 +69,18 @@ impl Buffer {
     }
 }
 
+impl std::fmt::Debug for RabbitConsumer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RabbitConsumer({})", self.queue)
+    }
+}
+
 impl RabbitConsumer {
-    pub(super) async fn start(line: Arc<Line>, queue: String, prefetch: u16) -> Result<RabbitConsumer, BrokerError> {
+    /// Consumes a queue, of which up to `prefetch` messages may be unsettled.
+    ///
+    /// # Errors
+    /// When the broker can't be reached now, or the queue exists as something else. What happens later is retried.
+    pub async fn start(line: Arc<Line>, queue: String, prefetch: u16) -> Result<RabbitConsumer, BrokerError> {
         let buffer = Arc::new(Buffer::default());
         let (commands, received) = mpsc::unbounded_channel();
         let task = Task { line, queue: queue.clone(), prefetch, buffer: Arc::clone(&buffer), commands: received };
@@ -82,8 +92,9 @@ impl RabbitConsumer {
 }
 
 impl RabbitConsumer {
-    /// The next delivery as lapin has it. It is ours to settle with what comes with it.
-    pub(super) async fn next_delivery(&mut self) -> (lapin::message::Delivery, RabbitSettle) {
+    /// The next delivery as lapin has it. It is ours to settle with what comes with it. Nothing is lost when the wait
+    /// is given up.
+    pub async fn next_delivery(&mut self) -> (lapin::message::Delivery, RabbitSettle) {
         loop {
             {
                 let mut state = self.buffer.lock();
@@ -96,6 +107,14 @@ impl RabbitConsumer {
             // Keeps one notice, so none is missed between the look and the wait.
             self.buffer.filled.notified().await;
         }
+    }
+}
+
+impl RabbitConsumer {
+    /// Ends it, and waits until the broker has heard what was settled. What wasn't is given back.
+    pub async fn close(self) {
+        drop(self.commands.send(Command::Close));
+        self.commands.closed().await;
     }
 }
 
@@ -122,7 +141,8 @@ impl Drop for RabbitConsumer {
 }
 
 /// Settles through the consumer's task, which is all that a destructor can do.
-pub(super) struct RabbitSettle {
+#[derive(Debug)]
+pub struct RabbitSettle {
     commands: mpsc::UnboundedSender<Command>,
     acker: Acker,
     life: u64,
@@ -130,6 +150,16 @@ pub(super) struct RabbitSettle {
 }
 
 impl RabbitSettle {
+    /// The message is done with.
+    pub fn ack(self) {
+        self.settle(false);
+    }
+
+    /// The message goes back to its queue.
+    pub fn requeue(self) {
+        self.settle(true);
+    }
+
     fn settle(self, requeue: bool) {
         let RabbitSettle { commands, acker, life, round } = self;
         // When the task has ended, the message was given back with the channel.

@@ -28,7 +28,7 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 const DELIVERY_LIMIT: i64 = 1_000_000;
 
 /// A connection and what it takes to make it.
-pub(super) struct Line {
+pub struct Line {
     uri: AMQPUri,
     /// What it is for; RabbitMQ's lists of connections show it.
     purpose: &'static str,
@@ -38,8 +38,19 @@ pub(super) struct Line {
     asking: Mutex<Option<Channel>>,
 }
 
+impl std::fmt::Debug for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Line({} {})", self.purpose, self.place())
+    }
+}
+
 impl Line {
-    pub(super) fn new(url: &str, purpose: &'static str, queue_type: QueueType) -> Result<Line, BrokerError> {
+    /// A connection that isn't made yet, to an address such as `amqp://user:password@host:5672/%2f`. The purpose is shown in
+    /// RabbitMQ's lists of connections; the type is that of queues that [`Line::declare`] makes.
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub fn new(url: &str, purpose: &'static str, queue_type: QueueType) -> Result<Line, BrokerError> {
         let address = |why: String| BrokerError::Address { why };
         let mut uri: AMQPUri = url.parse().map_err(address)?;
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
@@ -78,7 +89,10 @@ impl Line {
     }
 
     /// Connects for the first time, with more than one attempt.
-    pub(super) async fn connect_until(&self, deadline: Instant) -> Result<(), BrokerError> {
+    ///
+    /// # Errors
+    /// When the broker refuses us, or can't be reached before the deadline.
+    pub async fn connect_until(&self, deadline: Instant) -> Result<(), BrokerError> {
         let mut pause = RETRY_FIRST;
         loop {
             match tokio::time::timeout_at(deadline, self.connection()).await {
@@ -97,14 +111,21 @@ impl Line {
         }
     }
 
-    /// A new channel.
-    pub(super) async fn channel(&self) -> Result<Channel, Cause> {
+    /// A new channel, over a connection that is made anew if it is broken.
+    ///
+    /// # Errors
+    /// When there is no connection, or no answer within the time of a call.
+    pub async fn channel(&self) -> Result<Channel, Cause> {
         let connection = self.connection().await?;
         in_time(connection.create_channel()).await
     }
 
-    /// Makes sure that a queue exists as the options say. On a channel of its own, which an error closes.
-    pub(super) async fn declare(&self, verb: &'static str, queue: &str) -> Result<(), BrokerError> {
+    /// Makes sure that a queue exists as the options say. On a channel of its own, which an error closes. The verb is what
+    /// an error says that was attempted.
+    ///
+    /// # Errors
+    /// When the queue exists and is something else, or the broker can't be asked.
+    pub async fn declare(&self, verb: &'static str, queue: &str) -> Result<(), BrokerError> {
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString(self.queue_type.name().into()));
         if self.queue_type == QueueType::Quorum {
@@ -114,7 +135,10 @@ impl Line {
     }
 
     /// Makes sure that a queue exists with these arguments.
-    pub(super) async fn declare_with(
+    ///
+    /// # Errors
+    /// As [`Line::declare`].
+    pub async fn declare_with(
         &self,
         verb: &'static str,
         queue: &str,
@@ -137,7 +161,10 @@ impl Line {
     }
 
     /// How many messages of a queue wait for a consumer. A queue that doesn't exist has none.
-    pub(super) async fn ready(&self, queue: &str) -> Result<u64, BrokerError> {
+    ///
+    /// # Errors
+    /// When the broker can't be asked.
+    pub async fn ready(&self, queue: &str) -> Result<u64, BrokerError> {
         match tokio::time::timeout(CALL, self.count(queue)).await {
             Ok(Ok(count)) => Ok(count),
             Ok(Err(error)) => Err(unavailable("look at", queue, error)),

@@ -99,7 +99,8 @@ fn letter_of(delivery: lapin::message::Delivery) -> Letter {
     }
 }
 
-fn header_text(value: &AMQPValue) -> Option<String> {
+/// The text of a header, a number's included; nothing for what has none.
+pub fn header_text(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::Boolean(value) => Some(value.to_string()),
         AMQPValue::ShortShortInt(value) => Some(value.to_string()),

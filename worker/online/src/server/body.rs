@@ -47,18 +47,23 @@ pub async fn read<'a>(shared: &'a Shared, headers: &HeaderMap, body: Incoming) -
     held.count(said, shared)?;
     held.bytes = gathered(&mut held, shared, body).await?;
     let encoding = headers.get(CONTENT_ENCODING).map(|value| value.as_bytes());
-    held.bytes = match encoding {
-        None | Some(b"identity" | b"") => return Ok(held),
-        Some(b"gzip" | b"x-gzip") => working(held.bytes.len(), || inflated(GzDecoder::new(&*held.bytes), limit))?,
-        Some(b"deflate") => working(held.bytes.len(), || inflated(ZlibDecoder::new(&*held.bytes), limit))?,
-        Some(other) => {
-            let text = format!("the content encoding `{}` is unknown; use gzip or deflate", other.escape_ascii());
-            return Err(Refusal::UnsupportedMedia(text));
-        }
-    };
+    held.bytes = decoded(encoding, std::mem::take(&mut held.bytes), limit)?;
     let more = held.bytes.len().saturating_sub(held.counted);
     held.count(more, shared)?;
     Ok(held)
+}
+
+/// A body without its encoding, if it has one.
+pub fn decoded(encoding: Option<&[u8]>, bytes: Bytes, limit: usize) -> Result<Bytes, Refusal> {
+    match encoding {
+        None | Some(b"identity" | b"") => Ok(bytes),
+        Some(b"gzip" | b"x-gzip") => working(bytes.len(), || inflated(GzDecoder::new(&*bytes), limit)),
+        Some(b"deflate") => working(bytes.len(), || inflated(ZlibDecoder::new(&*bytes), limit)),
+        Some(other) => {
+            let text = format!("the content encoding `{}` is unknown; use gzip or deflate", other.escape_ascii());
+            Err(Refusal::UnsupportedMedia(text))
+        }
+    }
 }
 
 /// Runs what takes time in proportion to a body, without holding up the connections of this thread.

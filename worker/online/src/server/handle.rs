@@ -16,9 +16,10 @@ use super::route::{Route, route, voice};
 use super::{Shared, openapi};
 use crate::deadline::Deadline;
 use crate::faces::{csv, tables, v2};
+use crate::infer::{self, Inferred, text};
 use crate::models::{Known, Which};
 use crate::refusal::Refusal;
-use crate::scoring::Answer;
+use crate::scoring::{Answer, Scoring};
 use crate::signature::{Input, Signature};
 
 /// How long the client waits, in milliseconds: our name for it, and the one that Envoy gives it.
@@ -58,7 +59,7 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Reply {
         (Ok(route), true) => {
             let asked = Asked::new(shared, &head.headers, start);
             let result = asked.predict(&route, name.as_deref(), body).await;
-            let result = result.map_err(|refusal| asked.without_schema(refusal));
+            let result = result.map_err(|refusal| refusal.without_schema(shared.settings.hide_schema));
             let counted = result.as_ref().map(|_| ());
             shared.scoring.count(name.as_deref().unwrap_or(""), start.elapsed(), counted);
             result
@@ -79,8 +80,13 @@ fn own_path(shared: &Shared, path: &str) -> Option<Route<'static>> {
 }
 
 /// Who answers when nobody is named.
-fn default_model(shared: &Shared) -> Option<String> {
-    shared.settings.default_model.clone().or_else(|| match shared.scoring.models().known().as_slice() {
+pub(crate) fn default_model(shared: &Shared) -> Option<String> {
+    named_or_only(&shared.scoring, shared.settings.default_model.as_ref())
+}
+
+/// A model that was named, or the only one there is.
+pub(crate) fn named_or_only(scoring: &Scoring, name: Option<&String>) -> Option<String> {
+    name.cloned().or_else(|| match scoring.models().known().as_slice() {
         [Known { name, .. }] => Some(name.clone()),
         _ => None,
     })
@@ -110,7 +116,7 @@ impl<'a> Asked<'a> {
                 let text = text(body.bytes())?;
                 let input = working(text.len(), || tables::parse(text, routed.signature()))?;
                 let answer = self.score(routed, input, None, self.deadline).await?;
-                self.written(reply::JSON, tables::write(&answer.predictions), &answer)
+                self.written(reply::JSON, tables::write(&answer.predictions), answer.lane.version())
             }
         };
         if let Some(id) = self.id.as_deref().and_then(|id| HeaderValue::from_str(id).ok()) {
@@ -121,19 +127,16 @@ impl<'a> Asked<'a> {
 
     /// Open Inference V2.
     async fn infer(&self, name: &str, routed: crate::scoring::Routed, body: &Held<'_>) -> Result<Reply, Refusal> {
-        let bytes = body.bytes();
-        let request = working(bytes.len(), || match json_bytes(self.headers, bytes.len())? {
-            Some(0) => v2::parse_raw(bytes, routed.signature()),
-            Some(json) => v2::parse(text(&bytes[..json])?, &bytes[json..], routed.signature()),
-            None => v2::parse(text(bytes)?, b"", routed.signature()),
-        })?;
-        let deadline = self.deadline.shortened(self.start, request.timeout);
-        let answer = self.score(routed, request.input, request.id.as_deref(), deadline).await?;
-        let id = request.id.as_deref();
-        let named = v2::Named { model: name, version: answer.lane.version(), id };
-        let written = v2::write(named, &answer.predictions, &request.outputs, request.binary_output)?;
+        let asked = infer::Asked {
+            name,
+            id: self.id.as_deref(),
+            json_bytes: json_bytes(self.headers)?,
+            start: self.start,
+            deadline: self.deadline,
+        };
+        let Inferred { written, version } = infer::infer(&self.shared.scoring, routed, asked, body.bytes()).await?;
         let content_type = if written.json_bytes.is_some() { reply::BINARY } else { reply::JSON };
-        let mut reply = self.written(content_type, written.body, &answer);
+        let mut reply = self.written(content_type, written.body, version);
         if let Some(json) = written.json_bytes {
             reply.headers_mut().insert(reply::INFERENCE_HEADER, HeaderValue::from(json));
         }
@@ -151,8 +154,8 @@ impl<'a> Asked<'a> {
         let answer = self.score(routed, input, None, self.deadline).await?;
         let accepted = self.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
         Ok(match accepted.split(';').next().unwrap_or("").trim() {
-            "text/csv" => self.written(reply::CSV, csv::write(&answer.predictions), &answer),
-            _ => self.written(reply::JSON, tables::write(&answer.predictions), &answer),
+            "text/csv" => self.written(reply::CSV, csv::write(&answer.predictions), answer.lane.version()),
+            _ => self.written(reply::JSON, tables::write(&answer.predictions), answer.lane.version()),
         })
     }
 
@@ -167,25 +170,15 @@ impl<'a> Asked<'a> {
         self.shared.scoring.score(routed, input, id, deadline).await
     }
 
-    fn written(&self, content_type: &'static str, body: Vec<u8>, answer: &Answer) -> Reply {
+    fn written(&self, content_type: &'static str, body: Vec<u8>, version: u64) -> Reply {
         let (body, encoding) = reply::compressed(self.headers, body);
         let mut reply = reply::with(content_type, body);
         let headers = reply.headers_mut();
         if let Some(encoding) = encoding {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(encoding));
         }
-        headers.insert(MODEL_VERSION, HeaderValue::from(answer.lane.version()));
+        headers.insert(MODEL_VERSION, HeaderValue::from(version));
         reply
-    }
-
-    /// The refusal, without names of columns where those are nobody's business.
-    fn without_schema(&self, refusal: Refusal) -> Refusal {
-        match refusal {
-            Refusal::BadRequest(_) if self.shared.settings.hide_schema => {
-                Refusal::BadRequest("the request doesn't fit the model's signature or isn't well formed".to_owned())
-            }
-            refusal => refusal,
-        }
     }
 }
 
@@ -228,16 +221,11 @@ fn text_of(headers: &HeaderMap) -> &str {
 }
 
 /// Bytes of JSON before the binary tensors, if the header says so.
-fn json_bytes(headers: &HeaderMap, body_bytes: usize) -> Result<Option<usize>, Refusal> {
+fn json_bytes(headers: &HeaderMap) -> Result<Option<usize>, Refusal> {
     let Some(value) = headers.get(reply::INFERENCE_HEADER) else { return Ok(None) };
     let bytes = value.to_str().ok().and_then(|value| value.trim().parse().ok());
-    let fits = bytes.filter(|bytes| *bytes <= body_bytes);
-    let wrong = || format!("`Inference-Header-Content-Length` must be a number up to the body's {body_bytes} bytes");
-    fits.map(Some).ok_or_else(|| Refusal::BadRequest(wrong()))
-}
-
-fn text(bytes: &[u8]) -> Result<&str, Refusal> {
-    std::str::from_utf8(bytes).map_err(|error| Refusal::BadRequest(format!("the body is not UTF-8: {error}")))
+    let wrong = || Refusal::BadRequest("`Inference-Header-Content-Length` must be a number".to_owned());
+    bytes.map(Some).ok_or_else(wrong)
 }
 
 /// Everything but predictions.

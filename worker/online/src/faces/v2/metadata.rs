@@ -8,6 +8,8 @@ use crate::signature::{Field, Signature};
 
 /// Extensions of the protocol that are spoken here.
 pub const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "model_repository", "statistics", "parameters"];
+/// What the server calls itself.
+pub const NAME: &str = "gristmill";
 /// What the models are, for clients that show it.
 pub const PLATFORM: &str = "gristmill";
 
@@ -28,7 +30,7 @@ pub struct ModelCounts {
 
 /// `GET /v2`.
 pub fn server() -> Value {
-    json!({ "name": "gristmill", "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS })
+    json!({ "name": NAME, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS })
 }
 
 /// `GET /v2/models/{m}`.

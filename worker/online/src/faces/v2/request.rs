@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::binary;
 use super::datatype::Datatype;
+use super::tensors;
 use crate::cells::Cells;
 use crate::json::{JsonError, Number, Reader};
 use crate::refusal::Refusal;
@@ -13,8 +14,6 @@ use crate::signature::{Input, Signature};
 
 /// Nesting of a tensor's data. Ours have two dimensions; some clients wrap them.
 const DATA_DEPTH_MAX: usize = 16;
-/// Dimensions of a tensor.
-const DIMENSIONS_MAX: usize = 16;
 
 /// What was asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -108,7 +107,7 @@ pub fn parse_raw(body: &[u8], signature: &Signature) -> Result<InferRequest<'sta
         }
         fields if fields.iter().all(|field| field.kind == Kind::Number) => {
             let column = binary::read(Datatype::F64, body).map_err(|text| bad(&format!("the raw input {text}")))?;
-            let input = columns_of_matrix(&column, 1, column.len());
+            let input = tensors::columns_of_matrix(&column, 1, column.len());
             return Ok(raw_request(Input::Positional(input)));
         }
         _ => return Err(bad("a raw input needs a model with one input, or with numbers alone")),
@@ -168,7 +167,7 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Vec<usize>, Refusal> {
             Number::Float(_) => None,
         };
         shape.push(size.ok_or(bad("a shape holds whole numbers from 0"))?);
-        if shape.len() > DIMENSIONS_MAX {
+        if shape.len() > tensors::DIMENSIONS_MAX {
             return Err(bad("a shape has at most 16 dimensions"));
         }
         more = reader.more(b'[')?;
@@ -249,30 +248,13 @@ fn read_count(reader: &mut Reader<'_>) -> Result<usize, JsonError> {
 }
 
 fn to_input<'a>(tensors: Vec<Tensor<'a>>, rest: &mut &[u8], signature: &Signature) -> Result<Input<'a>, Refusal> {
-    let alone = tensors.len() == 1;
-    let mut columns = Vec::with_capacity(tensors.len());
+    let mut whole = Vec::with_capacity(tensors.len());
     for tensor in tensors {
         let name = tensor.name.clone().ok_or(bad("an input has no `name`"))?;
-        let wrong = |text: String| Refusal::BadRequest(format!("input `{name}` {text}"));
-        let (shape, column) = tensor.elements(rest).map_err(wrong)?;
-        match *shape {
-            [rows, width] if alone && width > 1 && !signature.takes(&name) => {
-                return Ok(Input::Positional(columns_of_matrix(&column, rows, width)));
-            }
-            [_] | [_, 1] if alone && signature.inputs().len() == 1 => return Ok(Input::Positional(vec![column])),
-            [_] | [_, 1] => columns.push((name, column)),
-            _ => {
-                let shape: Vec<String> = shape.iter().map(ToString::to_string).collect();
-                let text = format!("has the shape [{}]; a column has [n] or [n,1]", shape.join(","));
-                return Err(wrong(format!("{text}, and one matrix of all columns has [n,f]")));
-            }
-        }
+        let (shape, column) = tensor.elements(rest).map_err(|text| tensors::wrong(&name, &text))?;
+        whole.push(tensors::Tensor { name, shape, column });
     }
-    Ok(Input::Named(columns))
-}
-
-fn columns_of_matrix(column: &Column, rows: usize, width: usize) -> Vec<Column> {
-    (0..width).map(|at| column.strided(at, width, rows)).collect()
+    tensors::to_input(whole, signature)
 }
 
 impl Tensor<'_> {
@@ -280,8 +262,7 @@ impl Tensor<'_> {
     fn elements(self, rest: &mut &[u8]) -> Result<(Vec<usize>, Column), String> {
         let datatype = self.datatype.ok_or("has no `datatype`")?;
         let shape = self.shape.ok_or("has no `shape`")?;
-        let count = shape.iter().try_fold(1usize, |count, size| count.checked_mul(*size));
-        let count = count.ok_or("has a shape with too many elements")?;
+        let count = tensors::count(&shape)?;
         let column = match (self.binary_size, self.data) {
             (Some(_), Some(_)) => return Err("has both `data` and `binary_data_size`".to_owned()),
             (None, None) => return Err("has no `data`".to_owned()),

@@ -57,7 +57,7 @@ pub fn write(
 }
 
 /// The outputs with whether each is binary.
-fn selected<'a>(
+pub fn selected<'a>(
     predictions: &'a Predictions,
     wanted: &[WantedOutput],
     binary_output: bool,

@@ -1,0 +1,99 @@
+//! What a message says of itself: its headers, and until when its answer is wanted.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use gristmill_backends::broker::rabbitmq::header_text;
+use lapin::BasicProperties;
+
+use crate::deadline::Deadline;
+use crate::models::Which;
+
+pub const MODEL: &str = "gristmill-model";
+pub const MODEL_VERSION: &str = "gristmill-model-version";
+/// What decides between champion and canary.
+pub const KEY: &str = "gristmill-key";
+/// How long the answer is wanted, in milliseconds from when the message was sent.
+pub const TIMEOUT: &str = "gristmill-timeout-ms";
+/// What became of it, by HTTP's numbers.
+pub const STATUS: &str = "gristmill-status";
+pub const REQUEST_ID: &str = "x-request-id";
+/// Bytes of JSON before the binary tensors.
+pub const JSON_BYTES: &str = "inference-header-content-length";
+/// RabbitMQ's own time of a message, where its interceptor is on.
+const SENT_MS: &str = "timestamp_in_ms";
+
+/// A header as text.
+pub fn header(properties: &BasicProperties, name: &str) -> Option<String> {
+    header_text(properties.headers().as_ref()?.inner().get(name)?)
+}
+
+/// The model that a message asks for.
+pub fn model(properties: &BasicProperties) -> (Option<String>, Which) {
+    let which = header(properties, MODEL_VERSION).map_or(Which::Served, |version| Which::named(&version));
+    (header(properties, MODEL), which)
+}
+
+/// Milliseconds since 1970 when a message was sent, and by how much that may be too early: AMQP's own timestamp has
+/// whole seconds.
+pub fn sent_ms(properties: &BasicProperties) -> Option<(u64, u64)> {
+    let exact = header(properties, SENT_MS).and_then(|text| text.parse().ok()).map(|ms| (ms, 0));
+    exact.or_else(|| Some((properties.timestamp().as_ref()?.saturating_mul(1_000), 999)))
+}
+
+/// How long ago a message was sent, at the least.
+pub fn age(properties: &BasicProperties) -> Option<Duration> {
+    let (sent, early) = sent_ms(properties)?;
+    Some(Duration::from_millis(now_ms().saturating_sub(sent.saturating_add(early))))
+}
+
+/// When a message's own time ends, if it has one: the shorter of its header and AMQP's `expiration`, from when it was
+/// sent. One that doesn't say when that was counts from its arrival.
+pub fn deadline(properties: &BasicProperties, arrived: Instant) -> Option<Deadline> {
+    let expiration = properties.expiration().as_ref().and_then(|text| text.as_str().parse::<u64>().ok());
+    let own = header(properties, TIMEOUT).and_then(|text| text.trim().parse().ok());
+    let limit = Duration::from_millis(own.into_iter().chain(expiration).min()?);
+    let left = limit.saturating_sub(age(properties).unwrap_or(Duration::ZERO));
+    // More than a day is none: nothing here waits that long, and clocks can't add any number.
+    (left < Duration::from_secs(86_400)).then(|| Deadline::after(arrived, left))
+}
+
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::{AMQPValue, FieldTable};
+
+    use super::*;
+
+    fn left(expiration: Option<&str>, timeout: Option<i64>, sent_s_ago: Option<u64>) -> Option<Duration> {
+        let mut headers = FieldTable::default();
+        if let Some(timeout) = timeout {
+            headers.insert(TIMEOUT.into(), AMQPValue::LongLongInt(timeout));
+        }
+        let mut properties = BasicProperties::default().with_headers(headers);
+        if let Some(expiration) = expiration {
+            properties = properties.with_expiration(expiration.into());
+        }
+        if let Some(ago) = sent_s_ago {
+            properties = properties.with_timestamp(now_ms() / 1_000 - ago);
+        }
+        let now = Instant::now();
+        deadline(&properties, now).map(|deadline| deadline.left(now))
+    }
+
+    #[test]
+    fn the_shorter_of_both_counts_from_when_the_message_was_sent() {
+        assert_eq!(left(None, None, Some(5)), None);
+        assert_eq!(left(Some("9000"), Some(2_000), None), Some(Duration::from_secs(2)));
+        assert_eq!(left(Some("1000"), Some(2_000), None), Some(Duration::from_secs(1)));
+        assert_eq!(left(Some("3000"), None, Some(60)), Some(Duration::ZERO));
+        assert_eq!(left(Some("soon"), None, None), None);
+        // A timestamp of whole seconds makes nothing late too early.
+        assert_eq!(left(None, Some(500), Some(0)), Some(Duration::from_millis(500)));
+        let some = left(None, Some(60_000), Some(10)).unwrap();
+        assert!(some > Duration::from_secs(49) && some <= Duration::from_secs(52), "{some:?}");
+    }
+}
