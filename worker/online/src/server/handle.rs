@@ -40,9 +40,8 @@ struct Asked<'a> {
     id: Option<Cow<'a, str>>,
 }
 
-/// Answers a request, whatever it is.
-pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Reply {
-    let start = Instant::now();
+/// Answers a request, whatever it is. Its time runs from `came`, since when it waits for its turn.
+pub async fn handle(shared: &Shared, request: Request<Incoming>, came: Instant) -> Reply {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let route = match own_path(shared, path) {
@@ -56,17 +55,27 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Reply {
     };
     let result = match (route, predicts) {
         (Ok(route), true) => {
-            let asked = Asked::new(shared, &head.headers, start);
-            let result = asked.predict(&route, name.as_deref(), body).await;
+            let asked = Asked::new(shared, &head.headers, came);
+            let result = match late(shared, came) {
+                Some(refusal) => Err(refusal),
+                None => asked.predict(&route, name.as_deref(), body).await,
+            };
             let result = result.map_err(|refusal| asked.without_schema(refusal));
             let counted = result.as_ref().map(|_| ());
-            shared.scoring.count(name.as_deref().unwrap_or(""), start.elapsed(), counted);
+            shared.scoring.count(name.as_deref().unwrap_or(""), came.elapsed(), counted);
             result
         }
-        (Ok(route), false) => tell(shared, route, &head.headers, body, start).await,
+        (Ok(route), false) => tell(shared, route, &head.headers, body, came).await,
         (Err(refusal), _) => Err(refusal),
     };
     result.unwrap_or_else(|refusal| reply::refused(&refusal, voice(path)))
+}
+
+/// Why a request is refused that has waited too long for its turn. It is told so before its body is looked at: where
+/// the cores are that busy, the time is better spent on those that can be answered soon.
+fn late(shared: &Shared, came: Instant) -> Option<Refusal> {
+    let waited = came.elapsed();
+    (waited > shared.scoring.engine().settings().wait_max).then_some(Refusal::Overloaded { retry_after: waited })
 }
 
 /// The paths that the settings add.
