@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::body::{Held, read, working};
 use super::reply::{self, Reply};
@@ -348,10 +348,7 @@ fn signature(lane: &crate::engine::Lane) -> &Signature {
 
 /// All versions, or with `{"ready":true}` those in memory.
 fn index(shared: &Shared, body: &Bytes) -> Result<Reply, Refusal> {
-    let wrong = |error| Refusal::BadRequest(format!("failed to read the body: {error}"));
-    let asked: serde_json::Value =
-        if body.is_empty() { json!({}) } else { serde_json::from_slice(body).map_err(wrong)? };
-    let ready_only = asked["ready"] == true;
+    let ready_only = if body.is_empty() { false } else { is_ready_asked(body)? };
     let models = shared.scoring.models();
     let mut all = Vec::new();
     for known in models.known() {
@@ -368,4 +365,14 @@ fn index(shared: &Shared, body: &Bytes) -> Result<Reply, Refusal> {
         }
     }
     Ok(reply::json(&json!(all)))
+}
+
+fn is_ready_asked(body: &[u8]) -> Result<bool, Refusal> {
+    let asked: Value = serde_json::from_slice(body)
+        .map_err(|error| Refusal::BadRequest(format!("failed to read the body: {error}")))?;
+    match asked.as_object().map(|asked| asked.get("ready")) {
+        Some(None) => Ok(false),
+        Some(Some(Value::Bool(ready))) => Ok(*ready),
+        _ => Err(Refusal::BadRequest("the body must be an object, and `ready` in it a boolean".to_owned())),
+    }
 }
