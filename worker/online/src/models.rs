@@ -193,6 +193,11 @@ impl Models {
         all
     }
 
+    /// Whether there is a model of that name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.entry(name).is_some()
+    }
+
     /// What is known of one model.
     pub fn find(&self, name: &str) -> Option<Known> {
         let entry = self.entry(name)?;

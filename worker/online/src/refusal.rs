@@ -13,8 +13,8 @@ pub enum Refusal {
     BadRequest(String),
     #[error("{0}")]
     NotFound(String),
-    #[error("{0}")]
-    WrongMethod(String),
+    #[error("`{path}` is asked with {allowed}")]
+    WrongMethod { path: String, allowed: &'static str },
     #[error("the body is over the limit of {limit} bytes")]
     TooLarge { limit: usize },
     #[error("{0}")]
@@ -39,7 +39,7 @@ impl Refusal {
         match self {
             Refusal::BadRequest(_) => 400,
             Refusal::NotFound(_) => 404,
-            Refusal::WrongMethod(_) => 405,
+            Refusal::WrongMethod { .. } => 405,
             Refusal::TooLarge { .. } => 413,
             Refusal::UnsupportedMedia(_) => 415,
             Refusal::Failed(_) => 500,
@@ -53,7 +53,7 @@ impl Refusal {
     pub fn mlflow_code(&self) -> &'static str {
         match self {
             Refusal::BadRequest(_)
-            | Refusal::WrongMethod(_)
+            | Refusal::WrongMethod { .. }
             | Refusal::TooLarge { .. }
             | Refusal::UnsupportedMedia(_) => "BAD_REQUEST",
             Refusal::NotFound(_) => "RESOURCE_DOES_NOT_EXIST",
@@ -67,7 +67,7 @@ impl Refusal {
     pub fn outcome(&self) -> &'static str {
         match self {
             Refusal::BadRequest(_)
-            | Refusal::WrongMethod(_)
+            | Refusal::WrongMethod { .. }
             | Refusal::TooLarge { .. }
             | Refusal::UnsupportedMedia(_)
             | Refusal::NotImplemented(_) => "refused",

@@ -176,10 +176,11 @@ impl Scoring {
         match result {
             Ok(()) => self.series(name).succeeded.record_time(took),
             // A name that isn't known could be anything, and each would be a series.
-            Err(refusal @ Refusal::NotFound(_)) => {
-                self.metrics.inference_duration.with(&["", refusal.outcome()]).record_time(took);
+            Err(refusal) => {
+                let is_known = self.models.knows(name) || self.endpoint(name).is_some();
+                let name = if is_known { name } else { "" };
+                self.metrics.inference_duration.with(&[name, refusal.outcome()]).record_time(took);
             }
-            Err(refusal) => self.metrics.inference_duration.with(&[name, refusal.outcome()]).record_time(took),
         }
     }
 

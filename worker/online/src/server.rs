@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! server.rs     accept, keep connections, drain
+//! arrival.rs    since when a request waits
 //! route.rs      method and path → what is asked
 //! body.rs       the body: bounded, inflated
 //! handle.rs     what is asked → answer
@@ -9,6 +10,7 @@
 //! openapi.rs    all of it for programs to read
 //! ```
 
+mod arrival;
 mod body;
 mod handle;
 mod openapi;
@@ -26,6 +28,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use self::arrival::{Arrival, Timed};
 use crate::grpc;
 use crate::scoring::Scoring;
 
@@ -181,13 +184,19 @@ async fn keep(
 }
 
 async fn keep_http(stream: TcpStream, shared: &Arc<Shared>, ended: &mut watch::Receiver<bool>) -> hyper::Result<()> {
+    let arrival = Arc::new(Arrival::new());
     let service = service_fn(|request| {
-        let shared = Arc::clone(shared);
-        async move { Ok::<_, Infallible>(handle::handle(&shared, request).await) }
+        let (shared, arrival) = (Arc::clone(shared), Arc::clone(&arrival));
+        async move {
+            let reply = handle::handle(&shared, request, arrival.at()).await;
+            arrival.restart();
+            Ok::<_, Infallible>(reply)
+        }
     });
+    let stream = TokioIo::new(Timed::new(stream, Arc::clone(&arrival)));
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(shared.settings.idle_max);
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = std::pin::pin!(builder.serve_connection(stream, service));
     tokio::select! {
         result = connection.as_mut() => result,
         () = async { drop(ended.wait_for(|ended| *ended).await) } => {

@@ -17,7 +17,7 @@ pub fn status_of(refusal: &Refusal) -> Status {
         Refusal::BadRequest(_) | Refusal::UnsupportedMedia(_) => Code::InvalidArgument,
         Refusal::NotFound(_) => Code::NotFound,
         Refusal::TooLarge { .. } => Code::ResourceExhausted,
-        Refusal::WrongMethod(_) | Refusal::NotImplemented(_) => Code::Unimplemented,
+        Refusal::WrongMethod { .. } | Refusal::NotImplemented(_) => Code::Unimplemented,
         Refusal::Overloaded { .. } | Refusal::NotReady(_) => Code::Unavailable,
         Refusal::TimedOut { .. } => Code::DeadlineExceeded,
         Refusal::Failed(_) => Code::Internal,

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::body::{Held, read, working};
 use super::reply::{self, Reply};
@@ -41,9 +41,8 @@ struct Asked<'a> {
     id: Option<Cow<'a, str>>,
 }
 
-/// Answers a request, whatever it is.
-pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Reply {
-    let start = Instant::now();
+/// Answers a request, whatever it is. Its time runs from `came`, since when it waits for its turn.
+pub async fn handle(shared: &Shared, request: Request<Incoming>, came: Instant) -> Reply {
     let (head, body) = request.into_parts();
     let path = head.uri.path();
     let route = match own_path(shared, path) {
@@ -57,17 +56,27 @@ pub async fn handle(shared: &Shared, request: Request<Incoming>) -> Reply {
     };
     let result = match (route, predicts) {
         (Ok(route), true) => {
-            let asked = Asked::new(shared, &head.headers, start);
-            let result = asked.predict(&route, name.as_deref(), body).await;
+            let asked = Asked::new(shared, &head.headers, came);
+            let result = match late(shared, came) {
+                Some(refusal) => Err(refusal),
+                None => asked.predict(&route, name.as_deref(), body).await,
+            };
             let result = result.map_err(|refusal| refusal.without_schema(shared.settings.hide_schema));
             let counted = result.as_ref().map(|_| ());
-            shared.scoring.count(name.as_deref().unwrap_or(""), start.elapsed(), counted);
+            shared.scoring.count(name.as_deref().unwrap_or(""), came.elapsed(), counted);
             result
         }
-        (Ok(route), false) => tell(shared, route, &head.headers, body, start).await,
+        (Ok(route), false) => tell(shared, route, &head.headers, body, came).await,
         (Err(refusal), _) => Err(refusal),
     };
     result.unwrap_or_else(|refusal| reply::refused(&refusal, voice(path)))
+}
+
+/// Why a request is refused that has waited too long for its turn. It is told so before its body is looked at: where
+/// the cores are that busy, the time is better spent on those that can be answered soon.
+fn late(shared: &Shared, came: Instant) -> Option<Refusal> {
+    let waited = came.elapsed();
+    (waited > shared.scoring.engine().settings().wait_max).then_some(Refusal::Overloaded { retry_after: waited })
 }
 
 /// The paths that the settings add.
@@ -327,10 +336,7 @@ fn signature(lane: &crate::engine::Lane) -> &Signature {
 
 /// All versions, or with `{"ready":true}` those in memory.
 fn index(shared: &Shared, body: &Bytes) -> Result<Reply, Refusal> {
-    let wrong = |error| Refusal::BadRequest(format!("failed to read the body: {error}"));
-    let asked: serde_json::Value =
-        if body.is_empty() { json!({}) } else { serde_json::from_slice(body).map_err(wrong)? };
-    let ready_only = asked["ready"] == true;
+    let ready_only = if body.is_empty() { false } else { is_ready_asked(body)? };
     let models = shared.scoring.models();
     let mut all = Vec::new();
     for known in models.known() {
@@ -347,4 +353,14 @@ fn index(shared: &Shared, body: &Bytes) -> Result<Reply, Refusal> {
         }
     }
     Ok(reply::json(&json!(all)))
+}
+
+fn is_ready_asked(body: &[u8]) -> Result<bool, Refusal> {
+    let asked: Value = serde_json::from_slice(body)
+        .map_err(|error| Refusal::BadRequest(format!("failed to read the body: {error}")))?;
+    match asked.as_object().map(|asked| asked.get("ready")) {
+        Some(None) => Ok(false),
+        Some(Some(Value::Bool(ready))) => Ok(*ready),
+        _ => Err(Refusal::BadRequest("the body must be an object, and `ready` in it a boolean".to_owned())),
+    }
 }

@@ -66,6 +66,9 @@ pub fn refused(refusal: &Refusal, voice: Voice) -> Reply {
         }
     };
     *reply.status_mut() = StatusCode::from_u16(refusal.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Refusal::WrongMethod { allowed, .. } = refusal {
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
+    }
     if let Some(seconds) = refusal.retry_after_seconds() {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -86,7 +86,8 @@ pub fn route<'a>(method: &Method, path: &'a str) -> Result<Route<'a>, Refusal> {
     if *method == allowed || (allowed == Method::GET && *method == Method::HEAD) {
         return Ok(route);
     }
-    Err(Refusal::WrongMethod(format!("`{path}` is asked with {allowed}")))
+    let allowed = if allowed == Method::GET { "GET, HEAD" } else { "POST" };
+    Err(Refusal::WrongMethod { path: path.to_owned(), allowed })
 }
 
 /// In whose words refusals of a path are told.

@@ -62,7 +62,7 @@ async fn pika_gets_its_answers_and_what_nobody_waits_for_is_dropped() {
     let broker = Broker::start();
     let server = start(&broker.url()).await;
     let url = broker.url();
-    let script = move || python::run(Command::new(python::python()).arg(python::script("pika_queue.py")).arg(url));
+    let script = move || python::run(python::CLIENTS.script("pika_queue.py").arg(url));
     tokio::task::spawn_blocking(script).await.unwrap();
     becomes("late and unanswerable requests are counted", async || {
         count(&server.scoring, "expired") == 2 && count(&server.scoring, "unanswerable") == 2
