@@ -2,29 +2,32 @@
 
 mod follow;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use gristmill_backends::broker::rabbitmq;
 use gristmill_online::capture::{CaptureSettings, Captures};
 use gristmill_online::engine::{Engine, EngineSettings};
-use gristmill_online::{Models, Scoring, ServerSettings};
+use gristmill_online::{Models, QueueSettings, Scoring, ServerSettings};
 use gristmill_telemetry::Telemetry;
 use gristmill_worker::online::captured::ParquetCapture;
 use gristmill_worker::online::source::RegistrySource;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use self::follow::{EndpointFollower, follow};
 use crate::cli::{CaptureArgs, ServeArgs};
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::services::Ends;
-use crate::settings::Settings;
+use crate::settings::{QueueType, Settings};
 
 /// `gristmill serve`.
 pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
-    let mut ends = Ends::new()?;
+    let ends = Ends::new()?;
     let home = Home::read(settings).await?;
     let source = Arc::new(RegistrySource::new(home.registry.clone(), Handle::current()));
     let models = Models::new(source.clone(), usize::try_from(args.memory << 20).unwrap_or(usize::MAX));
@@ -51,8 +54,10 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     let scoring = Arc::new(Scoring::new(models, engine, telemetry.metrics(), captures));
     let mut endpoints = EndpointFollower::new(home.state.clone(), scoring.clone());
     endpoints.follow().await.context("failed to start the endpoints")?;
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.with_context(|| format!("failed to listen at `{}`", args.listen))?;
+    if args.queue.is_some() {
+        broker_of(settings, "--queue")?;
+    }
+    let listener = listen(args.listen).await?;
     eprintln!("serving at http://{}; {}", listener.local_addr()?, told(known.len()));
     let server = ServerSettings {
         default_model: args.model,
@@ -62,13 +67,95 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
         hide_schema: args.hide_schema,
         ..ServerSettings::default()
     };
-    let following = tokio::spawn(follow(scoring.clone(), source, endpoints));
-    let cut = gristmill_online::serve(listener, scoring.clone(), server, ends.next()).await;
+    let ways = Ways { scoring, server, ended: ended(ends) };
+    let following = tokio::spawn(follow(ways.scoring.clone(), source, endpoints));
+    let served =
+        tokio::try_join!(ways.http(listener), ways.grpc(args.grpc), ways.queue(settings, args.queue.as_deref()));
     following.abort();
+    let scoring = ways.scoring;
     tokio::task::spawn_blocking(move || scoring.finish()).await.context("captured requests may be lost")?;
-    match cut {
+    let (http, grpc, queue) = served?;
+    match http + grpc + queue {
         0 => Ok(Exit::Success),
-        cut => Err(Problem::failed(format!("{cut} connections were cut: their requests took too long to end")).into()),
+        cut => {
+            Err(Problem::failed(format!("{cut} requests or connections were cut: they took too long to end")).into())
+        }
+    }
+}
+
+/// Becomes true with the first signal.
+fn ended(mut ends: Ends) -> watch::Receiver<bool> {
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        ends.next().await;
+        sender.send_replace(true);
+        // Whoever waits holds a receiver; the sender must outlive them all.
+        sender.closed().await;
+    });
+    receiver
+}
+
+/// The ways in which requests come. Each serves until the end, and returns how many it had to cut then; one that can't
+/// serve ends all.
+struct Ways {
+    scoring: Arc<Scoring>,
+    server: ServerSettings,
+    ended: watch::Receiver<bool>,
+}
+
+impl Ways {
+    /// Waits for the end.
+    fn end(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut ended = self.ended.clone();
+        async move {
+            // Its sender goes only with the process.
+            ended.wait_for(|ended| *ended).await.ok();
+        }
+    }
+
+    async fn http(&self, listener: TcpListener) -> anyhow::Result<usize> {
+        Ok(gristmill_online::serve(listener, self.scoring.clone(), self.server.clone(), self.end()).await)
+    }
+
+    async fn grpc(&self, address: Option<SocketAddr>) -> anyhow::Result<usize> {
+        let Some(address) = address else { return Ok(0) };
+        let listener = listen(address).await?;
+        eprintln!("serving gRPC at {}", listener.local_addr()?);
+        Ok(gristmill_online::serve_grpc(listener, self.scoring.clone(), self.server.clone(), self.end()).await)
+    }
+
+    async fn queue(&self, settings: &Settings, queue: Option<&str>) -> anyhow::Result<usize> {
+        let Some(queue) = queue else { return Ok(0) };
+        let url = broker_of(settings, "--queue")?;
+        let queue = QueueSettings {
+            queue: queue.to_owned(),
+            queue_type: queue_type_of(settings),
+            default_model: self.server.default_model.clone(),
+            hide_schema: self.server.hide_schema,
+            ..QueueSettings::default()
+        };
+        eprintln!("serving requests of queue {}", queue.queue);
+        let served = gristmill_online::serve_queue(url, self.scoring.clone(), queue, self.end()).await;
+        served.context("failed to serve requests of a queue")
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("failed to listen at `{address}`"))
+}
+
+/// The broker that an option needs.
+fn broker_of<'a>(settings: &'a Settings, option: &str) -> anyhow::Result<&'a str> {
+    settings.broker.as_deref().ok_or_else(|| {
+        let problem = Problem::usage(format!("`{option}` needs a broker, and none is set"));
+        problem.hint("set `GRISTMILL_BROKER=amqp://…`, and with it `GRISTMILL_STATE` and `GRISTMILL_ARTIFACTS`").into()
+    })
+}
+
+fn queue_type_of(settings: &Settings) -> rabbitmq::QueueType {
+    match settings.queue_type {
+        QueueType::Classic => rabbitmq::QueueType::Classic,
+        QueueType::Quorum => rabbitmq::QueueType::Quorum,
     }
 }
 

@@ -10,6 +10,12 @@ pub struct ServeArgs {
     /// The address to listen at.
     #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_LISTEN", default_value = "127.0.0.1:8080")]
     pub listen: SocketAddr,
+    /// Speak gRPC too, the Open Inference Protocol's, at this address.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_GRPC")]
+    pub grpc: Option<SocketAddr>,
+    /// Score requests of a queue of the broker too, and answer where they say. Default name: `gristmill.score`.
+    #[arg(long, value_name = "QUEUE", num_args = 0..=1, default_missing_value = "gristmill.score")]
+    pub queue: Option<String>,
     /// The model that answers where a path names none, as `/invocations`. With one model registered, that one.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,

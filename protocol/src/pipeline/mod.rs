@@ -10,6 +10,7 @@
 //!
 //! Every stage looks at the tree and not at the typed values, so one mistake doesn't hide the others.
 
+mod algorithms;
 mod build;
 pub mod check;
 pub mod complaint;
@@ -22,6 +23,7 @@ mod params;
 mod references;
 pub mod roles;
 pub mod schema;
+mod search;
 mod sense;
 pub mod source;
 mod sql;

@@ -1,6 +1,5 @@
 //! Requests by queue: pika as it is, a broker that is killed, a server that is killed.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
