@@ -145,7 +145,8 @@ pub const MODEL_BYTES_MAX: usize = 2 * 1024 * 1024 * 1024;
 pub const MODEL_NAME_BYTES_MAX: usize = 80;
 /// Bytes of an alias or of a tag's name: what clients of other registries allow.
 pub const MODEL_LABEL_BYTES_MAX: usize = 250;
-/// Bytes of a tag's value or of a model's description: some pages of text. What is longer is an artifact.
-pub const MODEL_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of a tag's value or of a model's description: what clients of other registries allow, who keep whole prompts in
+/// a tag. What is longer is an artifact.
+pub const MODEL_TEXT_BYTES_MAX: usize = 100_000;
 /// Artifacts, datasets or tags that one request to the registry names: they all stand in one entry of its log.
 pub const MODEL_DIGESTS_MAX: usize = 1_000;

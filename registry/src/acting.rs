@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::error::RegistryError;
 use crate::evidence::{Evidence, Verdict};
-use crate::fact::{AliasMove, Change, Lineage, NewVersion};
+use crate::fact::{AliasMove, Change, External, Lineage, NewVersion, Stage};
 use crate::model_log::{Life, ModelView, VersionView};
 use crate::names;
 use crate::registry::{Act, Folded, Races, Registered, Registry, no_alias, version_of};
@@ -32,6 +32,8 @@ pub struct Registration {
     pub lineage: Lineage,
     /// What belongs to the version beside the model's bytes.
     pub artifacts: Vec<Digest>,
+    /// Where it comes from, when no pipeline made it.
+    pub external: Option<External>,
     /// An alias to move to it in the same step.
     pub alias: Option<String>,
     pub description: String,
@@ -49,6 +51,7 @@ impl Registration {
             new,
             lineage: Lineage::default(),
             artifacts: Vec::new(),
+            external: None,
             alias: None,
             description: String::new(),
             tags: BTreeMap::new(),
@@ -69,6 +72,14 @@ pub enum Promotion {
 
 /// Says whether a version loads, from its bytes; the reason when it doesn't.
 pub type Prove<'a> = &'a (dyn Fn(&VersionView, &Bytes) -> Result<(), String> + Sync);
+
+/// A request to register, as its key goes by it.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Asked<A, B> {
+    Before(A),
+    Of(A, B),
+}
 
 /// What a verb does about what it read.
 enum Decision<T> {
@@ -103,13 +114,16 @@ impl Acting<'_> {
 
     /// Makes a version, once all of its artifacts were read and found whole; its number is the next one.
     pub async fn register(&self, name: &str, registration: Registration) -> Result<Registered, RegistryError> {
-        let Registration { new, lineage, artifacts, alias, description, tags, signer, anew } = &registration;
+        let Registration { new, lineage, artifacts, external, alias, description, tags, signer, anew } = &registration;
         names::check_count("the list of artifacts", artifacts.len())?;
         names::check_count("the list of datasets", lineage.datasets.len())?;
         check_texts(description, tags)?;
+        external.as_ref().map_or(Ok(()), names::check_external)?;
         alias.as_deref().map_or(Ok(()), names::check_alias)?;
         names::check_model(name)?;
-        let asked = ("register", new, lineage, artifacts, alias, description, tags, anew);
+        // A request that says nothing of an outside is what it was before there was one, under its key too.
+        let named = ("register", new, lineage, artifacts, alias, description, tags, anew);
+        let asked = external.as_ref().map_or(Asked::Before(named), |external| Asked::Of(named, external));
         self.check_whole(name, &registration).await?;
         self.change(name, &asked, |folded, done| {
             let view = &folded.view;
@@ -126,7 +140,8 @@ impl Acting<'_> {
                 None => {
                     let version = view.numbered() + 1;
                     let (new, lineage, artifacts) = (new.clone(), lineage.clone(), artifacts.clone());
-                    changes.push(Change::VersionRegistered { version, new, lineage, artifacts });
+                    let external = external.clone();
+                    changes.push(Change::VersionRegistered { version, new, lineage, artifacts, external });
                     changes.extend(labels(Some(version), description, tags));
                     if let Some(signer) = signer {
                         let signature = signer.sign(name, version, registration.new.model);
@@ -365,6 +380,37 @@ impl Acting<'_> {
         Ok(signature)
     }
 
+    /// Puts a version into a stage; with `archive_others`, the other versions of that stage are archived in the same
+    /// step. Fine when all is so already.
+    pub async fn set_stage(
+        &self,
+        name: &str,
+        version: u64,
+        stage: Stage,
+        archive_others: bool,
+    ) -> Result<(), RegistryError> {
+        self.change(name, &("stage", version, stage, archive_others), |folded, done| {
+            let view = there(folded)?;
+            if done {
+                return Ok(Decision::Stays(()));
+            }
+            let mut changes = Vec::new();
+            let mut stage_of = |version: &VersionView, after: Stage| {
+                if version.stage != after {
+                    changes.push(Change::Staged { version: version.version, before: version.stage, after });
+                }
+            };
+            stage_of(version_of(view, version)?, stage);
+            for other in view.versions.iter().filter(|other| archive_others && other.version != version) {
+                if other.stage == stage {
+                    stage_of(other, Stage::Archived);
+                }
+            }
+            if changes.is_empty() { Ok(Decision::Stays(())) } else { Ok(Decision::Changes(changes, ())) }
+        })
+        .await
+    }
+
     /// Deletes a version to which no alias points. Its artifacts stay until `retained_until`, its number for ever.
     pub async fn delete_version(
         &self,
@@ -383,6 +429,27 @@ impl Acting<'_> {
                 return Err(RegistryError::InUse { name: name.to_owned(), version, by });
             }
             Ok(Decision::Changes(vec![Change::VersionDeleted { version, retained_until }], ()))
+        })
+        .await
+    }
+
+    /// Deletes a version and removes the aliases that point to it, in one step.
+    pub async fn delete_version_and_aliases(
+        &self,
+        name: &str,
+        version: u64,
+        retained_until: Timestamp,
+    ) -> Result<(), RegistryError> {
+        self.change(name, &("delete with aliases", version, retained_until), |folded, done| {
+            let view = there(folded)?;
+            if done {
+                return Ok(Decision::Stays(()));
+            }
+            version_of(view, version)?;
+            let removed = |alias: &str| Change::AliasRemoved { alias: alias.to_owned(), before: version };
+            let mut changes: Vec<Change> = view.aliases_of(version).into_iter().map(removed).collect();
+            changes.push(Change::VersionDeleted { version, retained_until });
+            Ok(Decision::Changes(changes, ()))
         })
         .await
     }

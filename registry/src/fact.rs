@@ -71,6 +71,15 @@ pub enum Change {
         /// What belongs to the version beside the model's bytes.
         #[serde(default)]
         artifacts: Vec<Digest>,
+        /// Where it comes from, when no pipeline made it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external: Option<External>,
+    },
+    /// A version is in another stage of its life.
+    Staged {
+        version: u64,
+        before: Stage,
+        after: Stage,
     },
     /// Somebody vouches for a version.
     VersionSigned {
@@ -177,6 +186,41 @@ pub struct Lineage {
     /// The report of the study that found its settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub study: Option<Digest>,
+}
+
+/// What somebody who registered a version from outside says of it. Its model's bytes are a manifest of files, in a
+/// format that nothing here reads.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct External {
+    /// The address that it was registered from.
+    pub source: String,
+    /// The tracked run that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// An address where that run can be looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_link: Option<String>,
+    /// The logged model that it is a version of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logged_model: Option<String>,
+}
+
+/// How far a version has come. Several versions can be in one stage; an alias says more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    #[default]
+    None,
+    Staging,
+    Production,
+    Archived,
+}
+
+impl Stage {
+    /// Whether nobody has put the version into a stage.
+    pub fn is_none(&self) -> bool {
+        *self == Stage::None
+    }
 }
 
 /// A version of a model.

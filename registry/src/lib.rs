@@ -48,7 +48,7 @@ mod verify;
 
 pub use acting::{Acting, Promotion, Prove, Registration};
 pub use error::RegistryError;
-pub use fact::{AliasMove, Change, Lineage, LogEntry, NewVersion, Record, VersionRef};
+pub use fact::{AliasMove, Change, External, Lineage, LogEntry, NewVersion, Record, Stage, VersionRef};
 pub use lineage::{Origin, Page, Prediction};
 pub use model_log::{AliasPoint, Deletion, ModelView, VersionView};
 pub use rebuild::Rebuilt;

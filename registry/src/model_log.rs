@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gristmill_protocol::{Digest, Timestamp};
 use serde::Serialize;
 
-use crate::fact::{AliasMove, Change, Key, Lineage, LogEntry, NewVersion, Record};
+use crate::fact::{AliasMove, Change, External, Key, Lineage, LogEntry, NewVersion, Record, Stage};
 use crate::signature::Signature;
 
 /// A registered model.
@@ -88,6 +88,11 @@ pub struct VersionView {
     pub lineage: Lineage,
     /// What belongs to it beside the model's bytes.
     pub artifacts: Vec<Digest>,
+    /// Where it comes from, when no pipeline made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external: Option<External>,
+    #[serde(skip_serializing_if = "Stage::is_none")]
+    pub stage: Stage,
     pub description: String,
     pub tags: BTreeMap<String, String>,
     pub signatures: Vec<Signature>,
@@ -117,6 +122,8 @@ impl VersionView {
             new,
             lineage: Lineage::default(),
             artifacts: Vec::new(),
+            external: None,
+            stage: Stage::None,
             description: String::new(),
             tags: BTreeMap::new(),
             signatures: Vec::new(),
@@ -142,8 +149,8 @@ impl ModelView {
         self.facts += 1;
         let (record, changes) = match entry {
             LogEntry::VersionCreated { at, by, version, new } => {
-                let change =
-                    Change::VersionRegistered { version, new, lineage: Lineage::default(), artifacts: Vec::new() };
+                let (lineage, artifacts) = (Lineage::default(), Vec::new());
+                let change = Change::VersionRegistered { version, new, lineage, artifacts, external: None };
                 (bare(number, at, by, None), vec![change])
             }
             LogEntry::AliasMoved(moved) => {
@@ -180,10 +187,15 @@ impl ModelView {
     fn change(&mut self, record: &Record, change: Change) {
         match change {
             Change::ModelCreated => self.live(record),
-            Change::VersionRegistered { version, new, lineage, artifacts } => {
+            Change::VersionRegistered { version, new, lineage, artifacts, external } => {
                 self.live(record);
-                let view = VersionView { lineage, artifacts, ..VersionView::new(version, record.at, &record.by, new) };
-                self.versions.push(view);
+                let view = VersionView::new(version, record.at, &record.by, new);
+                self.versions.push(VersionView { lineage, artifacts, external, ..view });
+            }
+            Change::Staged { version, after, .. } => {
+                if let Some(view) = self.touch(version, record) {
+                    view.stage = after;
+                }
             }
             Change::VersionSigned { version, signature } => {
                 if let Some(view) = self.touch(version, record) {
@@ -306,6 +318,7 @@ impl ModelView {
                 Some(format!("it removes alias `{alias}` from version {before}, where it isn't"))
             }
             Change::VersionSigned { version, .. }
+            | Change::Staged { version, .. }
             | Change::Tagged { version: Some(version), .. }
             | Change::Described { version: Some(version), .. }
             | Change::VersionDeleted { version, .. }

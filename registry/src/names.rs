@@ -5,6 +5,7 @@ use gristmill_protocol::limits::{
 };
 
 use crate::error::RegistryError;
+use crate::fact::External;
 
 /// Refuses what can't be a model's name: references are `name@which`, paths are split at `/`.
 pub(crate) fn check_model(name: &str) -> Result<(), RegistryError> {
@@ -56,6 +57,15 @@ pub(crate) fn check_text(what: &'static str, text: &str) -> Result<(), RegistryE
 /// Refuses more digests than an entry may hold.
 pub(crate) fn check_count(what: &'static str, count: usize) -> Result<(), RegistryError> {
     if count <= MODEL_DIGESTS_MAX { Ok(()) } else { Err(RegistryError::TooLong { what, max: MODEL_DIGESTS_MAX }) }
+}
+
+/// Refuses what is too long among what is said of a version from outside.
+pub(crate) fn check_external(external: &External) -> Result<(), RegistryError> {
+    let External { source, run, run_link, logged_model } = external;
+    for (what, text) in [("the run", run), ("the link to the run", run_link), ("the logged model", logged_model)] {
+        check_text(what, text.as_deref().unwrap_or_default())?;
+    }
+    check_text("the source", source)
 }
 
 fn shorten(text: &str) -> String {

@@ -117,6 +117,26 @@ impl Registry {
         Ok(logs.into_iter().filter_map(|log| log.strip_prefix(MODELS).map(str::to_owned)).collect())
     }
 
+    /// A model as its log says it is now, if it is there: one read of the state, whatever else is registered.
+    pub async fn find(&self, name: &str) -> Result<Option<Arc<ModelView>>, RegistryError> {
+        names::check_model(name)?;
+        let folded = self.fold(name).await?;
+        Ok((folded.view.life == Life::Live).then_some(folded.view))
+    }
+
+    /// All models, by name. One whose log is damaged is passed over; whoever asks for it is told.
+    pub async fn models(&self) -> Result<Vec<Arc<ModelView>>, RegistryError> {
+        let mut models = Vec::new();
+        for name in self.log_names().await? {
+            match self.fold(&name).await {
+                Ok(folded) if folded.view.life == Life::Live => models.push(folded.view),
+                Ok(_) | Err(RegistryError::BrokenChain { .. } | RegistryError::Damaged { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(models)
+    }
+
     /// A model as its log says it is now.
     pub async fn model(&self, name: &str) -> Result<ModelView, RegistryError> {
         let folded = self.live(name).await?;
