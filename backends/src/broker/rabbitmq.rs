@@ -52,7 +52,7 @@ pub enum QueueType {
 
 impl QueueType {
     /// As `x-queue-type` has it.
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             QueueType::Classic => "classic",
             QueueType::Quorum => "quorum",

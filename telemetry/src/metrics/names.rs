@@ -71,6 +71,12 @@ metrics! {
         "Canaries that were taken back by themselves.";
     counter queue_requests: Counter = "gristmill_queue_requests_total" ["queue", "outcome"]
         "Requests for predictions that came by queue, by how they ended.";
+    counter stream_messages: Counter = "gristmill_stream_messages_total" ["stream", "outcome"]
+        "Messages of streams whose effect is safe, by what it is.";
+    gauge stream_lag_messages: Gauge = "gristmill_stream_lag_messages" ["stream"]
+        "Messages of a stream's source that aren't scored, those at hand included.";
+    gauge stream_lag_seconds: Gauge = "gristmill_stream_lag_seconds" ["stream"]
+        "Age of the oldest message at hand of a stream; growing means that scoring is slower than what arrives.";
     counter captured: Counter = "gristmill_captured_requests_total" ["outcome"]
         "Requests whose predictions were captured, or should have been.";
 }

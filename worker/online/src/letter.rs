@@ -4,9 +4,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gristmill_backends::broker::rabbitmq::header_text;
 use lapin::BasicProperties;
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::deadline::Deadline;
+use crate::infer::Inferred;
+use crate::json::write_text;
 use crate::models::Which;
+use crate::refusal::Refusal;
 
 pub const MODEL: &str = "gristmill-model";
 pub const MODEL_VERSION: &str = "gristmill-model-version";
@@ -19,6 +23,7 @@ pub const STATUS: &str = "gristmill-status";
 pub const REQUEST_ID: &str = "x-request-id";
 /// Bytes of JSON before the binary tensors.
 pub const JSON_BYTES: &str = "inference-header-content-length";
+pub const TRACEPARENT: &str = "traceparent";
 /// RabbitMQ's own time of a message, where its interceptor is on.
 const SENT_MS: &str = "timestamp_in_ms";
 
@@ -57,6 +62,44 @@ pub fn deadline(properties: &BasicProperties, arrived: Instant) -> Option<Deadli
     (left < Duration::from_secs(86_400)).then(|| Deadline::after(arrived, left))
 }
 
+/// Bytes of JSON before the binary tensors, if a header says so. The error is that the body is nothing we read.
+pub fn json_bytes(properties: &BasicProperties) -> Result<Option<usize>, Refusal> {
+    if let Some(text) = header(properties, JSON_BYTES) {
+        let wrong = || Refusal::BadRequest(format!("`{JSON_BYTES}` must be a number"));
+        return text.trim().parse().map(Some).map_err(|_| wrong());
+    }
+    let content_type = properties.content_type().as_ref().map_or("", |content_type| content_type.as_str());
+    match content_type.split(';').next().unwrap_or("").trim() {
+        "application/json" | "" => Ok(None),
+        other => Err(Refusal::UnsupportedMedia(format!("the content type `{other}` is unknown; use application/json"))),
+    }
+}
+
+/// The body of an answer or of an error, as V2 has them, and its content type; the headers say what it is.
+pub fn answer<R: std::borrow::Borrow<Refusal>>(
+    result: Result<Inferred, R>,
+    headers: &mut FieldTable,
+) -> (&'static str, Vec<u8>) {
+    const JSON: &str = "application/json";
+    match result {
+        Ok(Inferred { written, version }) => {
+            headers.insert(STATUS.into(), AMQPValue::LongInt(200));
+            headers.insert(MODEL_VERSION.into(), AMQPValue::LongString(version.to_string().into()));
+            let Some(json) = written.json_bytes else { return (JSON, written.body) };
+            headers.insert(JSON_BYTES.into(), AMQPValue::LongLongInt(i64::try_from(json).unwrap_or(i64::MAX)));
+            ("application/octet-stream", written.body)
+        }
+        Err(refusal) => {
+            let refusal = refusal.borrow();
+            headers.insert(STATUS.into(), AMQPValue::LongInt(refusal.status().into()));
+            let mut body = b"{\"error\":".to_vec();
+            write_text(&mut body, &refusal.to_string());
+            body.push(b'}');
+            (JSON, body)
+        }
+    }
+}
+
 pub fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
@@ -64,8 +107,6 @@ pub fn now_ms() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use lapin::types::{AMQPValue, FieldTable};
-
     use super::*;
 
     fn left(expiration: Option<&str>, timeout: Option<i64>, sent_s_ago: Option<u64>) -> Option<Duration> {

@@ -33,6 +33,7 @@ pub mod rows;
 pub mod scoring;
 pub mod server;
 pub mod signature;
+pub mod stream;
 
 pub use deadline::Deadline;
 pub use grpc::serve_grpc;
@@ -43,3 +44,4 @@ pub use rows::{Cell, Column, Kind, Predictions, Rows, Texts, Values};
 pub use scoring::Scoring;
 pub use server::{ServerSettings, serve};
 pub use signature::{Field, Input, Signature};
+pub use stream::{StreamSettings, run_stream};

@@ -29,7 +29,6 @@ use tokio::task::JoinSet;
 
 use crate::deadline::Deadline;
 use crate::infer::{Asked, Inferred, infer};
-use crate::json::write_text;
 use crate::letter;
 use crate::outlets::{Destination, Outlets, PublishError};
 use crate::refusal::Refusal;
@@ -222,7 +221,7 @@ impl Server {
         }
         let encoding = properties.content_encoding().as_ref().map(|encoding| encoding.as_str().as_bytes());
         let body = decoded(encoding, body, limit)?;
-        let json_bytes = json_bytes(properties)?;
+        let json_bytes = letter::json_bytes(properties)?;
         let key = letter::header(properties, letter::KEY);
         let own_id = letter::header(properties, letter::REQUEST_ID);
         let id = own_id.as_deref().or_else(|| Some(properties.message_id().as_ref()?.as_str()));
@@ -241,24 +240,10 @@ impl Server {
     }
 
     fn reply(&self, asked: &BasicProperties, result: Result<Inferred, Refusal>) -> (Outcome, BasicProperties, Vec<u8>) {
+        let outcome = if result.is_ok() { Outcome::Answered } else { Outcome::Refused };
         let mut headers = FieldTable::default();
-        let (outcome, status, content_type, body) = match result {
-            Ok(Inferred { written, version }) => {
-                headers.insert(letter::MODEL_VERSION.into(), AMQPValue::LongString(version.to_string().into()));
-                let content_type = match written.json_bytes {
-                    Some(json) => {
-                        let json = i64::try_from(json).unwrap_or(i64::MAX);
-                        headers.insert(letter::JSON_BYTES.into(), AMQPValue::LongLongInt(json));
-                        "application/octet-stream"
-                    }
-                    None => "application/json",
-                };
-                (Outcome::Answered, 200, content_type, written.body)
-            }
-            Err(refusal) => (Outcome::Refused, refusal.status(), "application/json", error_body(&refusal)),
-        };
-        headers.insert(letter::STATUS.into(), AMQPValue::LongInt(status.into()));
-        for name in [letter::REQUEST_ID, "traceparent"] {
+        let (content_type, body) = letter::answer(result, &mut headers);
+        for name in [letter::REQUEST_ID, letter::TRACEPARENT] {
             if let Some(value) = letter::header(asked, name) {
                 headers.insert(name.into(), AMQPValue::LongString(value.into()));
             }
@@ -269,26 +254,5 @@ impl Server {
             reply = reply.with_correlation_id(id.clone());
         }
         (outcome, reply, body)
-    }
-}
-
-/// An error as V2 has it.
-pub(crate) fn error_body(refusal: &Refusal) -> Vec<u8> {
-    let mut body = b"{\"error\":".to_vec();
-    write_text(&mut body, &refusal.to_string());
-    body.push(b'}');
-    body
-}
-
-/// Bytes of JSON before the binary tensors, if a header says so; and whether the body is what we read at all.
-pub(crate) fn json_bytes(properties: &BasicProperties) -> Result<Option<usize>, Refusal> {
-    if let Some(text) = letter::header(properties, letter::JSON_BYTES) {
-        let wrong = || Refusal::BadRequest(format!("`{}` must be a number", letter::JSON_BYTES));
-        return text.trim().parse().map(Some).map_err(|_| wrong());
-    }
-    let content_type = properties.content_type().as_ref().map_or("", |content_type| content_type.as_str());
-    match content_type.split(';').next().unwrap_or("").trim() {
-        "application/json" | "" => Ok(None),
-        other => Err(Refusal::UnsupportedMedia(format!("the content type `{other}` is unknown; use application/json"))),
     }
 }

@@ -136,7 +136,11 @@ impl Held {
     pub async fn release(mut self) {
         let said = Said { holder: String::new(), next: self.next };
         if let Err(error) = self.write(&said).await {
-            tracing::warn!(key = self.key, error = &error as &dyn std::error::Error, "a stream isn't given up in order");
+            tracing::warn!(
+                key = self.key,
+                error = &error as &dyn std::error::Error,
+                "a stream isn't given up in order"
+            );
         }
     }
 
@@ -189,17 +193,21 @@ async fn try_take(
 
 #[cfg(test)]
 mod tests {
-    use gristmill_backends::state::memory::MemoryState;
+    use gristmill_backends::state::StoreId;
+    use gristmill_backends::state::memory::{MemoryStore, SharedMemory};
+    use gristmill_backends::state::model::Ageing;
+    use gristmill_protocol::Timestamp;
 
     use super::*;
 
-    async fn progress() -> Arc<dyn Progress> {
-        Arc::new(StateProgress(Arc::new(MemoryState::new())))
+    fn progress() -> Arc<dyn Progress> {
+        let store = MemoryStore::new(StoreId(1), Ageing::ByTime);
+        Arc::new(StateProgress(Arc::new(SharedMemory::new(store, Timestamp(1)))))
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_held_by_one_and_passed_on() {
-        let progress = progress().await;
+        let progress = progress();
         let mut first = Held::wait(Arc::clone(&progress), "k".into()).await;
         assert_eq!(first.next(), None);
         assert!(first.renew(Some(7)).await);

@@ -7,3 +7,4 @@ mod queue;
 #[path = "../../examples/serve_sum.rs"]
 #[expect(dead_code, reason = "its `main` is for people")]
 mod serve_sum;
+mod stream;

@@ -1,0 +1,261 @@
+//! One life of a stream: a channel and what was delivered on it, until something ends.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use gristmill_backends::broker::rabbitmq::{Cause, Line};
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Acker, Channel, Consumer};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::lag::{self, Reached};
+use super::message::{Outcome, Work};
+use super::order::Order;
+use super::progress::{Held, STEP};
+use super::{Poison, Source, StreamSettings, address};
+use crate::letter;
+use crate::outlets::Outlets;
+use crate::scoring::Scoring;
+
+/// After how long without a delivery the broker is asked whether our channel lives: an end that nobody told us of is
+/// noticed then.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How long an answer of the broker may take.
+const CALL: Duration = Duration::from_secs(5);
+
+/// Why a life has ended.
+pub enum End {
+    /// We were asked to.
+    Stopped,
+    /// Another process has the source.
+    Deposed,
+    Broken(Cause),
+}
+
+pub struct Life {
+    pub scoring: Arc<Scoring>,
+    pub settings: Arc<StreamSettings>,
+    pub taking: Arc<Line>,
+    pub outlets: Arc<Outlets>,
+}
+
+/// What was delivered and isn't done.
+struct Hands {
+    order: Order,
+    open: BTreeMap<u64, Open>,
+    tasks: JoinSet<(u64, Outcome)>,
+    /// The offset after the last one that was delivered, or where a stream was left.
+    next: Option<u64>,
+    reached: Arc<Reached>,
+}
+
+struct Open {
+    acker: Acker,
+    offset: Option<u64>,
+    sent_ms: u64,
+    turn: Option<oneshot::Sender<()>>,
+}
+
+impl Life {
+    /// Lives until something ends. Returns why, and whether anything was delivered. What was at hand and isn't done
+    /// comes again.
+    pub async fn live<S: Future<Output = ()>>(&self, held: &mut Option<Held>, stop: Pin<&mut S>) -> (End, bool) {
+        let next = held.as_ref().and_then(Held::next);
+        if let Some(held) = held.as_mut()
+            && !held.renew(next).await
+        {
+            return (End::Deposed, false);
+        }
+        let (channel, consumer) = match self.begin(next).await {
+            Ok(begun) => begun,
+            Err(error) => return (End::Broken(error), false),
+        };
+        let reached = Arc::new(Reached::new(next));
+        let watch =
+            lag::watch(Arc::clone(&self.taking), Arc::clone(&self.settings), Arc::clone(&reached), &self.scoring);
+        let mut watching = JoinSet::new();
+        watching.spawn(watch);
+        let (order, open, tasks) = Default::default();
+        let mut hands = Hands { order, open, tasks, next, reached };
+        let end = self.run(&channel, consumer, &mut hands, held, stop).await;
+        let worked = hands.next != next || hands.order.reached() > 0;
+        hands.tasks.shutdown().await;
+        watching.shutdown().await;
+        if let (Some(held), End::Stopped | End::Broken(_)) = (held.as_mut(), &end) {
+            // Whether it still is ours shows when it begins again.
+            held.renew(hands.next_offset()).await;
+        }
+        // What is unsettled goes back to its place at once, if the broker can hear it.
+        drop(tokio::time::timeout(CALL, channel.close(200, "OK".into())).await);
+        (end, worked)
+    }
+
+    /// A channel that consumes.
+    async fn begin(&self, next: Option<u64>) -> Result<(Channel, Consumer), Cause> {
+        let (queue, mut declared, mut consumed) =
+            (self.settings.source.queue(), FieldTable::default(), FieldTable::default());
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        match &self.settings.source {
+            Source::Queue { queue_type, .. } => {
+                declared.insert("x-queue-type".into(), text(queue_type.name()));
+                declared.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+            }
+            Source::Stream { .. } => {
+                declared.insert("x-queue-type".into(), text("stream"));
+                let from = next.map_or_else(|| text("first"), |next| AMQPValue::LongLongInt(next.cast_signed()));
+                consumed.insert("x-stream-offset".into(), from);
+            }
+        }
+        lag::ensure(&self.taking, queue, declared).await?;
+        if !matches!(self.settings.poison, Poison::DeadLetter { to: Some(_) }) {
+            lag::ensure(&self.taking, &self.settings.dead_letter_queue(), FieldTable::default()).await?;
+        }
+        let channel = self.taking.channel().await?;
+        let begin = async {
+            channel.basic_qos(self.settings.at_once_max.max(1), BasicQosOptions::default()).await?;
+            channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), consumed).await
+        };
+        let consumer = tokio::time::timeout(CALL, begin).await??;
+        Ok((channel, consumer))
+    }
+
+    async fn run<S: Future<Output = ()>>(
+        &self,
+        channel: &Channel,
+        mut consumer: Consumer,
+        hands: &mut Hands,
+        held: &mut Option<Held>,
+        mut stop: Pin<&mut S>,
+    ) -> End {
+        let mut heard = Instant::now();
+        let mut renewed = Instant::now();
+        // Set when it stops. The consumer isn't cancelled then: the broker would give what comes next to another before
+        // what is at hand is out.
+        let mut drained: Option<Instant> = None;
+        loop {
+            if drained.is_some() && hands.tasks.is_empty() {
+                return End::Stopped;
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop, if drained.is_none() => drained = Some(Instant::now() + self.settings.drain_max),
+                Some(done) = hands.tasks.join_next(), if !hands.tasks.is_empty() => {
+                    let (number, outcome) = match done {
+                        Ok(done) => done,
+                        Err(error) => return End::Broken(error.into()),
+                    };
+                    self.scoring.metrics().stream_messages.with(&[&self.settings.name, outcome.name()]).add(1);
+                    if let Err(error) = hands.done(number).await {
+                        return End::Broken(error);
+                    }
+                }
+                () = tokio::time::sleep_until(renewed + STEP), if held.is_some() => {
+                    renewed = Instant::now();
+                    let renew = async { held.as_mut()?.renew(hands.next_offset()).await.then_some(()) };
+                    // A store that doesn't answer changes nothing; what it has done shows with the next time.
+                    if matches!(tokio::time::timeout(STEP, renew).await, Ok(None)) {
+                        return End::Deposed;
+                    }
+                }
+                item = consumer.next(), if drained.is_none() => match item {
+                    Some(Ok(delivery)) => {
+                        heard = Instant::now();
+                        if let Err(error) = self.take(hands, delivery).await {
+                            return End::Broken(error);
+                        }
+                    }
+                    Some(Err(error)) => return End::Broken(error.into()),
+                    None => return End::Broken("the broker cancelled it: was the queue deleted?".into()),
+                },
+                () = tokio::time::sleep_until(heard + SILENCE), if drained.is_none() => {
+                    heard = Instant::now();
+                    let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+                    let queue = self.settings.source.queue().into();
+                    match tokio::time::timeout(CALL, channel.queue_declare(queue, passive, FieldTable::default())).await {
+                        Ok(Ok(_)) => {}
+                        Ok(Err(error)) => return End::Broken(error.into()),
+                        Err(error) => return End::Broken(error.into()),
+                    }
+                }
+                () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => {
+                    tracing::warn!(stream = self.settings.name, open = hands.order.len(), "ended before all was done");
+                    return End::Stopped;
+                }
+            }
+        }
+    }
+
+    /// Begins with a message.
+    async fn take(&self, hands: &mut Hands, delivery: Delivery) -> Result<(), Cause> {
+        let offset = address::offset(&delivery);
+        if let (Some(offset), Some(next)) = (offset, hands.next)
+            && offset < next
+        {
+            // The broker begins with a chunk, and this is the part of it that was done before.
+            return acked(&delivery.acker).await;
+        }
+        hands.next = offset.map(|offset| offset + 1).or(hands.next);
+        let key = self.settings.key.of(&delivery);
+        let (number, first) = hands.order.arrive(key.clone());
+        let (sender, receiver) = oneshot::channel();
+        let turn = (!first).then_some(receiver);
+        let sent_ms = letter::sent_ms(&delivery.properties).map_or_else(letter::now_ms, |(sent, _)| sent);
+        let open = Open { acker: delivery.acker.clone(), offset, sent_ms, turn: Some(sender) };
+        hands.open.insert(number, open);
+        hands.told();
+        let (scoring, settings, outlets) =
+            (Arc::clone(&self.scoring), Arc::clone(&self.settings), Arc::clone(&self.outlets));
+        hands.tasks.spawn(async move {
+            let work = Work { scoring: &scoring, settings: &settings, outlets: &outlets };
+            (number, work.handle(delivery, key, turn).await)
+        });
+        Ok(())
+    }
+}
+
+impl Hands {
+    /// A message is out: the next of its key may go, and the broker may forget it.
+    async fn done(&mut self, number: u64) -> Result<(), Cause> {
+        let next = self.order.done(number);
+        if let Some(turn) = next.and_then(|next| self.open.get_mut(&next)?.turn.take()) {
+            // It waits, or hasn't come to that yet.
+            let _ = turn.send(());
+        }
+        let open = self.open.remove(&number);
+        self.told();
+        match open {
+            Some(open) => acked(&open.acker).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The offset below which all is done.
+    fn next_offset(&self) -> Option<u64> {
+        self.open.first_key_value().map_or(self.next, |(_, open)| open.offset)
+    }
+
+    /// Tells whoever watches the lag.
+    fn told(&self) {
+        self.reached.next.store(self.next_offset().unwrap_or(0), Ordering::Relaxed);
+        self.reached.at_hand.store(self.open.len() as u64, Ordering::Relaxed);
+        let oldest = self.open.first_key_value().map_or(0, |(_, open)| open.sent_ms);
+        self.reached.oldest_ms.store(oldest, Ordering::Relaxed);
+    }
+}
+
+async fn acked(acker: &Acker) -> Result<(), Cause> {
+    match tokio::time::timeout(CALL, acker.ack(BasicAckOptions::default())).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err("a message was the broker's again before it was done".into()),
+        Ok(Err(error)) => Err(error.into()),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,345 @@
+//! Streams: pika on both ends, processes that are killed, order and repeats, lag, and where a stream goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use gristmill_backends::broker::rabbitmq::QueueType;
+use gristmill_online::Scoring;
+use gristmill_online::stream::address::KeyOf;
+use gristmill_online::stream::progress::{Progress, ProgressError};
+use gristmill_online::stream::{Poison, Source, StreamSettings, run_stream};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, ExchangeKind};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::broker::{Broker, PATIENCE, Process, becomes};
+use super::{python, serve_sum};
+
+/// Documents in a folder that processes share; a lock that the system takes back when its holder is killed.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn read(&self, key: &str) -> Option<(Vec<u8>, u64)> {
+        let bytes = std::fs::read(self.0.join(key.replace('/', "_"))).ok()?;
+        let (version, body) = bytes.split_first_chunk::<8>()?;
+        Some((body.to_vec(), u64::from_le_bytes(*version)))
+    }
+
+    fn locked<T>(&self, work: impl FnOnce() -> T) -> T {
+        let lock = File::create(self.0.join("lock")).unwrap();
+        lock.lock().unwrap();
+        work()
+    }
+}
+
+#[async_trait]
+impl Progress for Folder {
+    async fn get(&self, key: &str) -> Result<Option<(Vec<u8>, u64)>, ProgressError> {
+        Ok(self.locked(|| self.read(key)))
+    }
+
+    async fn put(&self, key: &str, expected: u64, body: Vec<u8>) -> Result<u64, ProgressError> {
+        self.locked(|| {
+            if self.read(key).map_or(0, |(_, version)| version) != expected {
+                return Err(ProgressError::Conflict);
+            }
+            let bytes = [&(expected + 1).to_le_bytes(), &*body].concat();
+            let whole = self.0.join("new");
+            std::fs::write(&whole, bytes).unwrap();
+            std::fs::rename(whole, self.0.join(key.replace('/', "_"))).unwrap();
+            Ok(expected + 1)
+        })
+    }
+}
+
+fn source(kind: &str, folder: &Path) -> Source {
+    match kind {
+        "queue" => Source::Queue { queue: "events".to_owned(), queue_type: QueueType::Classic },
+        "quorum" => Source::Queue { queue: "events".to_owned(), queue_type: QueueType::Quorum },
+        _ => Source::Stream { queue: "events".to_owned(), progress: Arc::new(Folder(folder.to_owned())) },
+    }
+}
+
+fn settings(kind: &str, folder: &Path) -> StreamSettings {
+    let routing_key = "scores.{key}".parse().unwrap();
+    StreamSettings::new("orders", source(kind, folder), "scores", routing_key)
+}
+
+struct Running {
+    scoring: Arc<Scoring>,
+    end: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+async fn start(url: &str, settings: StreamSettings) -> Running {
+    let scoring = serve_sum::scoring().await.unwrap();
+    let (end, ended) = oneshot::channel::<()>();
+    let (url, its) = (url.to_owned(), Arc::clone(&scoring));
+    let run = async move { run_stream(&url, its, settings, async { drop(ended.await) }).await.unwrap() };
+    Running { scoring, end, task: tokio::spawn(run) }
+}
+
+/// The exchange, and a queue that gets all of it.
+async fn outputs(channel: &Channel) -> lapin::Consumer {
+    let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
+    let none = FieldTable::default;
+    channel.exchange_declare("scores".into(), ExchangeKind::Topic, durable, none()).await.unwrap();
+    channel.queue_declare("out".into(), QueueDeclareOptions::durable(), none()).await.unwrap();
+    let bind = QueueBindOptions::default();
+    channel.queue_bind("out".into(), "scores".into(), "scores.#".into(), bind, none()).await.unwrap();
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    channel.basic_consume("out".into(), "".into(), options, none()).await.unwrap()
+}
+
+async fn next(consumer: &mut lapin::Consumer) -> lapin::message::Delivery {
+    tokio::time::timeout(PATIENCE, consumer.next()).await.expect("an effect comes").unwrap().unwrap()
+}
+
+/// Sends a request whose key is in its column `kind`, and whose sum is its number.
+async fn send(channel: &Channel, number: u64, id: bool, sent_s: u64) {
+    let body = format!(
+        r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"FP64","data":[{number}]}},{{"name":"y","shape":[1],"datatype":"FP64","data":[0]}},{{"name":"kind","shape":[1],"datatype":"BYTES","data":["k{}"]}}]}}"#,
+        number % 7
+    );
+    let mut properties = BasicProperties::default().with_delivery_mode(2).with_timestamp(sent_s);
+    if id {
+        properties = properties.with_message_id(number.to_string().into());
+    }
+    let options = BasicPublishOptions::default();
+    channel.basic_publish("".into(), "events".into(), options, body.as_bytes(), properties).await.unwrap();
+}
+
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+async fn declare_stream(channel: &Channel) {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
+    channel.queue_declare("events".into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+}
+
+async fn pika(kind: &'static str) {
+    let broker = Broker::start();
+    let mut settings = settings(kind, broker.folder());
+    settings.key = KeyOf::Header("customer".to_owned());
+    let running = start(&broker.url(), settings).await;
+    let (_connection, channel) = broker.channel().await;
+    // The dead letters' queue is made before the source is consumed, and the source before that.
+    becomes("the queues are declared", async || {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let probe = _connection.create_channel().await.unwrap();
+        probe.queue_declare("events.dead".into(), passive, FieldTable::default()).await.is_ok()
+    })
+    .await;
+    drop(channel);
+    let url = broker.url();
+    let script = move || {
+        let script = python::script("pika_stream.py");
+        python::run(Command::new(python::python()).arg(script).arg(url).arg(kind));
+    };
+    tokio::task::spawn_blocking(script).await.unwrap();
+    let count = |outcome| running.scoring.metrics().stream_messages.with(&["orders", outcome]).value();
+    becomes("all are counted", async || count("published") == 400 && count("dead_lettered") == 1).await;
+    drop(running.end);
+    running.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pika_sees_a_queue_scored_in_order_and_poison_put_aside() {
+    pika("queue").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pika_sees_a_stream_scored_in_order_and_poison_put_aside() {
+    pika("stream").await;
+}
+
+/// Two processes, of which the one at work is killed in the middle.
+async fn kill(kind: &str) {
+    const HALF: u64 = 1_500;
+    let broker = Broker::start();
+    let (url, folder) = (broker.url(), broker.folder().to_str().unwrap().to_owned());
+    let (_connection, channel) = broker.channel().await;
+    let mut effects = outputs(&channel).await;
+    if kind == "stream" {
+        declare_stream(&channel).await;
+    }
+    let variables =
+        [("GRISTMILL_TEST_URL", url.as_str()), ("GRISTMILL_TEST_KIND", kind), ("GRISTMILL_TEST_FOLDER", &folder)];
+    let first = Process::start("stream::process", &variables);
+    if kind != "stream" {
+        let probing = _connection.create_channel().await.unwrap();
+        drop(probing);
+        becomes("the source is declared", async || {
+            let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            let probe = _connection.create_channel().await.unwrap();
+            probe.queue_declare("events".into(), passive, FieldTable::default()).await.is_ok()
+        })
+        .await;
+    }
+    let with_id = kind != "stream";
+    for number in 0..HALF {
+        send(&channel, number, with_id, now_s()).await;
+    }
+    let mut seen: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut repeats = 0;
+    let mut see = |effect: lapin::message::Delivery| {
+        let id = effect.properties.message_id().clone().unwrap().to_string();
+        let answer: serde_json::Value = serde_json::from_slice(&effect.data).unwrap();
+        let number = answer["outputs"][0]["data"][0].as_f64().unwrap() as u64;
+        if let Some(before) = seen.insert(id, number) {
+            assert_eq!(before, number, "one id is one effect");
+            repeats += 1;
+            return seen.len() as u64;
+        }
+        let key = number % 7;
+        if let Some(before) = last.insert(key, number) {
+            assert_eq!(number, before + 7, "a key's messages changed places, or one is missing");
+        } else {
+            assert_eq!(number, key, "a key's first message is missing");
+        }
+        seen.len() as u64
+    };
+    while see(next(&mut effects).await) < 400 {}
+    let second = Process::start("stream::process", &variables);
+    while see(next(&mut effects).await) < 700 {}
+    first.kill();
+    let killed = Instant::now();
+    for number in HALF..2 * HALF {
+        send(&channel, number, with_id, now_s()).await;
+    }
+    while see(next(&mut effects).await) < 2 * HALF {}
+    drop(second);
+    assert_eq!(seen.values().copied().collect::<BTreeSet<u64>>(), (0..2 * HALF).collect());
+    println!("{kind}: {repeats} repeats were dropped; done {:?} after the kill", killed.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_effect_of_a_stream_happens_once_and_in_order_when_a_process_is_killed() {
+    kill("stream").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_effect_of_a_queue_happens_once_and_in_order_when_a_process_is_killed() {
+    kill("queue").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_effect_of_a_quorum_queue_happens_once_and_in_order_when_a_process_is_killed() {
+    kill("quorum").await;
+}
+
+/// Scores until it is killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a process that other tests start"]
+async fn process() {
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let folder = PathBuf::from(variable("GRISTMILL_TEST_FOLDER"));
+    let mut settings = settings(&variable("GRISTMILL_TEST_KIND"), &folder);
+    settings.key = KeyOf::Column("kind".to_owned());
+    let scoring = serve_sum::scoring().await.unwrap();
+    run_stream(&variable("GRISTMILL_TEST_URL"), scoring, settings, std::future::pending()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
+    let broker = Broker::start();
+    let (_connection, channel) = broker.channel().await;
+    let mut effects = outputs(&channel).await;
+    declare_stream(&channel).await;
+    for number in 0..300 {
+        send(&channel, number, false, now_s() - 100).await;
+    }
+    let mut waiting = settings("stream", broker.folder());
+    waiting.model = Some("nothing".to_owned());
+    waiting.drain_max = Duration::ZERO;
+    waiting.at_once_max = 10;
+    let running = start(&broker.url(), waiting.clone()).await;
+    let lag = |running: &Running| {
+        let metrics = running.scoring.metrics();
+        (metrics.stream_lag_messages.with(&["orders"]).value(), metrics.stream_lag_seconds.with(&["orders"]).value())
+    };
+    becomes("what waits for a model is behind", async || lag(&running).0 == 300.0 && lag(&running).1 >= 100.0).await;
+    drop(running.end);
+    running.task.await.unwrap();
+
+    // The next begins at once, with what the first took and didn't do.
+    let mut working = settings("stream", broker.folder());
+    working.at_once_max = 10;
+    let running = start(&broker.url(), working.clone()).await;
+    let mut ids = BTreeSet::new();
+    for _ in 0..300 {
+        ids.insert(next(&mut effects).await.properties.message_id().clone().unwrap().to_string());
+    }
+    becomes("nothing is behind", async || lag(&running) == (0.0, 0.0)).await;
+    drop(running.end);
+    running.task.await.unwrap();
+
+    // What is done isn't done again.
+    let running = start(&broker.url(), working).await;
+    for number in 300..350 {
+        send(&channel, number, false, now_s()).await;
+    }
+    for _ in 0..50 {
+        ids.insert(next(&mut effects).await.properties.message_id().clone().unwrap().to_string());
+    }
+    assert_eq!(ids.len(), 350);
+    drop(running.end);
+    running.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_takes_is_put_aside_and_errors_can_be_published() {
+    let broker = Broker::start();
+    let (_connection, channel) = broker.channel().await;
+    let mut effects = outputs(&channel).await;
+    let mut first = settings("quorum", broker.folder());
+    // Nothing is bound to it.
+    first.routing_key = "nowhere.{key}".parse().unwrap();
+    first.attempts_max = 2;
+    let running = start(&broker.url(), first).await;
+    becomes("the source is declared", async || {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let probe = _connection.create_channel().await.unwrap();
+        probe.queue_declare("events.dead".into(), passive, FieldTable::default()).await.is_ok()
+    })
+    .await;
+    send(&channel, 1, true, now_s()).await;
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let consuming = channel.basic_consume("events.dead".into(), "".into(), options, FieldTable::default());
+    let mut dead = consuming.await.unwrap();
+    let letter = next(&mut dead).await;
+    let headers = letter.properties.headers().clone().unwrap();
+    let reason = headers.inner().get("gristmill-reason").and_then(AMQPValue::as_long_string).unwrap().to_string();
+    assert_eq!(reason, "no queue takes `nowhere.` of exchange `scores`");
+    assert_eq!(letter.properties.message_id().as_ref().unwrap().as_str(), "1");
+    drop(running.end);
+    running.task.await.unwrap();
+
+    let mut second = settings("quorum", broker.folder());
+    second.poison = Poison::Publish;
+    let running = start(&broker.url(), second).await;
+    let properties = BasicProperties::default().with_message_id("2".into());
+    let options = BasicPublishOptions::default();
+    channel.basic_publish("".into(), "events".into(), options, b"{", properties).await.unwrap();
+    let effect = next(&mut effects).await;
+    let headers = effect.properties.headers().clone().unwrap();
+    assert_eq!(headers.inner().get("gristmill-status"), Some(&AMQPValue::LongInt(400)));
+    assert_eq!(effect.properties.message_id().as_ref().unwrap().as_str(), "orders/2");
+    assert!(String::from_utf8_lossy(&effect.data).contains("failed to read the body"), "{effect:?}");
+    drop(running.end);
+    running.task.await.unwrap();
+}
