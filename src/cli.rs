@@ -11,7 +11,7 @@ mod registry;
 mod serving;
 
 pub use registry::{AliasCommand, ModelArgs, PromoteArgs, RegistryArgs, RegistryCommand, RollbackArgs};
-pub use serving::{CaptureArgs, EndpointArgs, EndpointCommand, EndpointSetArgs, ServeArgs};
+pub use serving::{ApiArgs, CaptureArgs, EndpointArgs, EndpointCommand, EndpointSetArgs, ServeArgs};
 
 /// Machine-learning pipelines as durable, distributed work.
 #[derive(Debug, Parser)]
@@ -71,6 +71,11 @@ pub enum Command {
         after_help = "Examples:\n  gristmill serve\n  gristmill serve --listen 0.0.0.0:8080 --model flight-delays\n  curl http://127.0.0.1:8080/v2/models\n  curl http://127.0.0.1:8080/invocations -H 'content-type: application/json' -d '{\"dataframe_records\": [{\"distance\": 200}]}'"
     )]
     Serve(ServeArgs),
+    /// Answer MLflow's clients: registered models and versions, runs of theirs, and those of pipelines.
+    #[command(
+        after_help = "Example:\n  gristmill api &\n  export MLFLOW_TRACKING_URI=http://127.0.0.1:5000\n  python -c 'import mlflow; print(mlflow.search_registered_models())'"
+    )]
+    Api(ApiArgs),
     /// Put a champion, a canary and shadows behind one name that clients ask.
     #[command(
         after_help = "Examples:\n  gristmill endpoint set delays --champion flight-delays@champion --canary flight-delays@4 --share 0.1\n  gristmill endpoint show delays"

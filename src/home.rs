@@ -57,6 +57,14 @@ impl Home {
         Home::with(states, settings).await
     }
 
+    /// Opens the stores as [`Home::read`] does, and makes the folder first where there is none.
+    pub async fn open(settings: &Settings) -> anyhow::Result<Home> {
+        if !settings.is_distributed() && !settings.home.exists() {
+            drop(Home::own(settings, Synchronous::Normal).await?);
+        }
+        Home::read(settings).await
+    }
+
     async fn with(states: States, settings: &Settings) -> anyhow::Result<Home> {
         Ok(Home::of(states, open_artifacts(settings).await?, &settings.trusted_keys, settings.signer()?))
     }

@@ -30,6 +30,7 @@
 //! text.rs      numbers, times and tables as people read them
 //! ```
 
+mod api;
 mod artifacts;
 mod bench;
 mod cancel;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         Command::Scheduler(_) => "gristmill-scheduler",
         Command::Worker(_) => "gristmill-worker",
         Command::Serve(_) => "gristmill-serve",
+        Command::Api(_) => "gristmill-api",
         _ => "gristmill",
     };
     let telemetry = match observe::start(service, format!("{:016x}", cluster::random_bits() as u64)) {
@@ -116,6 +118,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Worker(args) => services::worker(settings, args, telemetry).await,
         Command::Up(args) => services::up(settings, args, telemetry).await,
         Command::Serve(args) => serve::serve(settings, args, telemetry).await,
+        Command::Api(args) => api::api(settings, args).await,
         Command::Endpoint(args) => endpoint::endpoint(settings, args).await,
         Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,

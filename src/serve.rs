@@ -1,8 +1,10 @@
 //! `serve`: the registered models over HTTP, until the process is told to end.
 
 mod follow;
+mod streams;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use anyhow::Context;
 use gristmill_backends::broker::rabbitmq;
 use gristmill_online::capture::{CaptureSettings, Captures};
 use gristmill_online::engine::{Engine, EngineSettings};
+use gristmill_online::stream::{StreamSettings, run_stream};
 use gristmill_online::{Models, QueueSettings, Scoring, ServerSettings};
 use gristmill_telemetry::Telemetry;
 use gristmill_worker::online::captured::ParquetCapture;
@@ -54,8 +57,14 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     let scoring = Arc::new(Scoring::new(models, engine, telemetry.metrics(), captures));
     let mut endpoints = EndpointFollower::new(home.state.clone(), scoring.clone());
     endpoints.follow().await.context("failed to start the endpoints")?;
+    // Refused before anything is served.
     if args.queue.is_some() {
         broker_of(settings, "--queue")?;
+    }
+    let read = |path: &PathBuf| streams::read(path, queue_type_of(settings), &home.state);
+    let streams = args.streams.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    if !streams.is_empty() {
+        broker_of(settings, "--stream")?;
     }
     let listener = listen(args.listen).await?;
     eprintln!("serving at http://{}; {}", listener.local_addr()?, told(known.len()));
@@ -69,12 +78,16 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     };
     let ways = Ways { scoring, server, ended: ended(ends) };
     let following = tokio::spawn(follow(ways.scoring.clone(), source, endpoints));
-    let served =
-        tokio::try_join!(ways.http(listener), ways.grpc(args.grpc), ways.queue(settings, args.queue.as_deref()));
+    let served = tokio::try_join!(
+        ways.http(listener),
+        ways.grpc(args.grpc),
+        ways.queue(settings, args.queue.as_deref()),
+        ways.streams(settings, streams),
+    );
     following.abort();
     let scoring = ways.scoring;
     tokio::task::spawn_blocking(move || scoring.finish()).await.context("captured requests may be lost")?;
-    let (http, grpc, queue) = served?;
+    let (http, grpc, queue, ()) = served?;
     match http + grpc + queue {
         0 => Ok(Exit::Success),
         cut => {
@@ -137,6 +150,21 @@ impl Ways {
         eprintln!("serving requests of queue {}", queue.queue);
         let served = gristmill_online::serve_queue(url, self.scoring.clone(), queue, self.end()).await;
         served.context("failed to serve requests of a queue")
+    }
+
+    /// Scores streams, each until the end.
+    async fn streams(&self, settings: &Settings, streams: Vec<StreamSettings>) -> anyhow::Result<()> {
+        if streams.is_empty() {
+            return Ok(());
+        }
+        let url = broker_of(settings, "--stream")?;
+        let run = |stream: StreamSettings| {
+            eprintln!("scoring {} from {}", stream.name, stream.source.queue());
+            let name = stream.name.clone();
+            let running = run_stream(url, self.scoring.clone(), stream, self.end());
+            async move { running.await.with_context(|| format!("failed to score stream `{name}`")) }
+        };
+        futures_util::future::try_join_all(streams.into_iter().map(run)).await.map(drop)
     }
 }
 

@@ -10,10 +10,10 @@ use gristmill_backends::state::State;
 use gristmill_protocol::{Digest, RunId, Timestamp, wire};
 use serde::Serialize;
 
-use crate::acting::{Acting, Promotion, Registration};
+use crate::acting::Acting;
 use crate::chain::Head;
 use crate::error::RegistryError;
-use crate::fact::{AliasMove, Change, Key, LogEntry, NewVersion, Record, VersionRef};
+use crate::fact::{Change, Key, LogEntry, NewVersion, Record, VersionRef};
 use crate::lineage::Scores;
 use crate::log::{Logs, Settled, Stored};
 use crate::model_log::{Done, Life, ModelView, VersionView};
@@ -190,52 +190,6 @@ impl Registry {
             Ok((entry.position, fact.map_err(damaged)?))
         });
         decoded.collect()
-    }
-
-    /// Makes a version, and moves an alias to it; says whether anything was new.
-    ///
-    /// A version is its bytes and its evidence: registering the same ones again finds the version that there
-    /// is. Saying it again for the same run and step changes nothing, even if the alias has moved on since.
-    pub async fn register(
-        &self,
-        name: &str,
-        new: NewVersion,
-        alias: Option<&str>,
-        by: &str,
-        at: Timestamp,
-    ) -> Result<Registered, RegistryError> {
-        let why = Some("registered".to_owned());
-        let act = Act { by: by.to_owned(), why, trace: Some(new.run), at, key: None };
-        let registration = Registration { alias: alias.map(str::to_owned), ..Registration::of(new) };
-        self.on_behalf(act).register(name, registration).await
-    }
-
-    /// Moves an alias to a version. Fine when it is there already.
-    pub async fn promote(
-        &self,
-        name: &str,
-        version: u64,
-        alias: &str,
-        by: &str,
-        why: &str,
-        at: Timestamp,
-    ) -> Result<ModelView, RegistryError> {
-        let act = Act { by: by.to_owned(), why: Some(why.to_owned()), at, ..Act::default() };
-        self.on_behalf(act).promote(name, version, alias, Promotion::OwnEvidence).await?;
-        self.model(name).await
-    }
-
-    /// Moves an alias back to the version where it was before, once its bytes are known to be whole.
-    pub async fn rollback(
-        &self,
-        name: &str,
-        alias: &str,
-        by: &str,
-        why: &str,
-        at: Timestamp,
-    ) -> Result<AliasMove, RegistryError> {
-        let act = Act { by: by.to_owned(), why: Some(why.to_owned()), at, ..Act::default() };
-        self.on_behalf(act).rollback(name, alias, &|_, _| Ok(())).await
     }
 
     /// Waits for the turn to write to a model.

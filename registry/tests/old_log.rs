@@ -6,7 +6,7 @@ use expect_test::expect;
 use gristmill_backends::state::State as _;
 use gristmill_protocol::{Digest, Timestamp, wire};
 use gristmill_registry::{AliasMove, Closely, LogEntry, NewVersion, Registry, RegistryError};
-use support::{Stores, ann, empty_state, unstored};
+use support::{Brief as _, Stores, ann, empty_state, unstored};
 
 /// The bytes of three facts: version 1 of the model `one` was made by `old`, version 2 of `two`, and the alias
 /// `champion` was moved to version 2. MessagePack behind a version byte, as the first release wrote it.

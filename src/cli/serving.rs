@@ -16,6 +16,10 @@ pub struct ServeArgs {
     /// Score requests of a queue of the broker too, and answer where they say. Default name: `gristmill.score`.
     #[arg(long, value_name = "QUEUE", num_args = 0..=1, default_missing_value = "gristmill.score")]
     pub queue: Option<String>,
+    /// Score a stream too: a file that says from which queue or RabbitMQ stream to which exchange, in order of which
+    /// key. May be repeated.
+    #[arg(long = "stream", value_name = "FILE")]
+    pub streams: Vec<PathBuf>,
     /// The model that answers where a path names none, as `/invocations`. With one model registered, that one.
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
@@ -53,6 +57,13 @@ pub struct CaptureArgs {
     /// The key of the hash.
     #[arg(long, value_name = "SECRET", env = "GRISTMILL_CAPTURE_HASH_KEY", hide_env_values = true)]
     pub capture_hash_key: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ApiArgs {
+    /// The address to listen at.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_API_LISTEN", default_value = "127.0.0.1:5000")]
+    pub listen: SocketAddr,
 }
 
 #[derive(Debug, Args)]

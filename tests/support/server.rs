@@ -61,7 +61,16 @@ impl Server {
     pub fn start_with(place: &Place, options: &[&str]) -> Server {
         let mut arguments = vec!["serve", "--listen", "127.0.0.1:0"];
         arguments.extend(options);
-        let mut command = place.command(&arguments);
+        Server::of(place.command(&arguments))
+    }
+
+    /// `gristmill api`.
+    pub fn api(place: &Place) -> Server {
+        Server::of(place.command(&["api", "--listen", "127.0.0.1:0"]))
+    }
+
+    /// A command that says where it listens.
+    fn of(mut command: Command) -> Server {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();

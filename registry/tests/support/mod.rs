@@ -17,7 +17,9 @@ use gristmill_backends::state::model::Ageing;
 use gristmill_backends::state::*;
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, Timestamp, WorkerId};
-use gristmill_registry::{Act, NewVersion, Registration, Registry};
+use gristmill_registry::{
+    Act, AliasMove, ModelView, NewVersion, Promotion, Registered, Registration, Registry, RegistryError,
+};
 use tempfile::TempDir;
 
 /// A state in memory and artifacts in a folder.
@@ -65,6 +67,76 @@ impl Stores {
 
     pub fn artifact_path(&self, digest: Digest) -> PathBuf {
         self.artifacts.local_path(digest).expect("it is there")
+    }
+}
+
+/// The verbs in few words, for tests of what they come to.
+pub trait Brief {
+    async fn register(
+        &self,
+        name: &str,
+        new: NewVersion,
+        alias: Option<&str>,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<Registered, RegistryError>;
+    async fn promote(
+        &self,
+        name: &str,
+        version: u64,
+        alias: &str,
+        by: &str,
+        why: &str,
+        at: Timestamp,
+    ) -> Result<ModelView, RegistryError>;
+    async fn rollback(
+        &self,
+        name: &str,
+        alias: &str,
+        by: &str,
+        why: &str,
+        at: Timestamp,
+    ) -> Result<AliasMove, RegistryError>;
+}
+
+impl Brief for Registry {
+    async fn register(
+        &self,
+        name: &str,
+        new: NewVersion,
+        alias: Option<&str>,
+        by: &str,
+        at: Timestamp,
+    ) -> Result<Registered, RegistryError> {
+        let act = Act { by: by.to_owned(), trace: Some(new.run), at, ..Act::default() };
+        let registration = Registration { alias: alias.map(str::to_owned), ..Registration::of(new) };
+        self.on_behalf(act).register(name, registration).await
+    }
+
+    async fn promote(
+        &self,
+        name: &str,
+        version: u64,
+        alias: &str,
+        by: &str,
+        why: &str,
+        at: Timestamp,
+    ) -> Result<ModelView, RegistryError> {
+        let act = Act { by: by.to_owned(), why: Some(why.to_owned()), at, ..Act::default() };
+        self.on_behalf(act).promote(name, version, alias, Promotion::OwnEvidence).await?;
+        self.model(name).await
+    }
+
+    async fn rollback(
+        &self,
+        name: &str,
+        alias: &str,
+        by: &str,
+        why: &str,
+        at: Timestamp,
+    ) -> Result<AliasMove, RegistryError> {
+        let act = Act { by: by.to_owned(), why: Some(why.to_owned()), at, ..Act::default() };
+        self.on_behalf(act).rollback(name, alias, &|_, _| Ok(())).await
     }
 }
 

@@ -264,7 +264,8 @@ async fn remove(mlflow: &Mlflow, path: &str, by: &str) -> Answer {
     let place = place_of(path)?;
     let decide = |files: &Files| {
         let path = place.path();
-        let under = files.under(path).map(|(rest, _)| if path.is_empty() { rest.to_owned() } else { format!("{path}/{rest}") });
+        let under =
+            files.under(path).map(|(rest, _)| if path.is_empty() { rest.to_owned() } else { format!("{path}/{rest}") });
         let itself = files.0.contains_key(path).then(|| path.to_owned());
         Ok(under.chain(itself).map(|path| FileFact::Removed { path }).collect())
     };

@@ -30,12 +30,8 @@ pub(super) fn routes() -> Api {
         Field::int("start_time"),
         Field::new("tags", Kind::Objects(KEY_VALUE)).unchecked(),
     ];
-    const UPDATE: &[Field] = &[
-        RUN_ID,
-        Field::new("status", Kind::Name),
-        Field::int("end_time"),
-        Field::text("run_name"),
-    ];
+    const UPDATE: &[Field] =
+        &[RUN_ID, Field::new("status", Kind::Name), Field::int("end_time"), Field::text("run_name")];
     const SEARCH: &[Field] = &[
         Field::texts("experiment_ids"),
         Field::text("filter"),
@@ -44,8 +40,12 @@ pub(super) fn routes() -> Api {
         Field::texts("order_by"),
         Field::text("page_token"),
     ];
-    const HISTORY: &[Field] =
-        &[RUN_ID, Field::text("metric_key").required(), Field::text("page_token"), Field::int("max_results").unchecked()];
+    const HISTORY: &[Field] = &[
+        RUN_ID,
+        Field::text("metric_key").required(),
+        Field::text("page_token"),
+        Field::int("max_results").unchecked(),
+    ];
     const LIST: &[Field] = &[RUN_ID, Field::text("path"), Field::text("page_token")];
     let (get, post) = (MethodFilter::GET, MethodFilter::POST);
     Api::new()
@@ -168,10 +168,25 @@ fn some_name(id: &str) -> String {
         "rolling", "sunlit", "upland", "windy",
     ];
     const SECOND: [&str; 16] = [
-        "barley", "brook", "chaff", "furrow", "grain", "hopper", "kernel", "meadow", "millstone", "oat", "orchard",
-        "rye", "sail", "sheaf", "spelt", "wheel",
+        "barley",
+        "brook",
+        "chaff",
+        "furrow",
+        "grain",
+        "hopper",
+        "kernel",
+        "meadow",
+        "millstone",
+        "oat",
+        "orchard",
+        "rye",
+        "sail",
+        "sheaf",
+        "spelt",
+        "wheel",
     ];
-    let digit = |place: usize| id[place..=place].chars().next().and_then(|digit| digit.to_digit(16)).unwrap_or_default();
+    let digit =
+        |place: usize| id[place..=place].chars().next().and_then(|digit| digit.to_digit(16)).unwrap_or_default();
     format!("{}-{}-{}", FIRST[digit(0) as usize], SECOND[digit(1) as usize], &id[2..6])
 }
 
