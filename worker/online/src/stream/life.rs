@@ -186,7 +186,7 @@ impl Life {
                     }
                 }
                 () = tokio::time::sleep_until(drained.unwrap_or_else(Instant::now)), if drained.is_some() => {
-                    tracing::warn!(stream = self.settings.name, open = hands.order.len(), "ended before all was done");
+                    tracing::warn!(stream = self.settings.name, open = hands.order.open(), "ended before all was done");
                     return End::Stopped;
                 }
             }

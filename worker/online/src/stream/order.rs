@@ -53,7 +53,7 @@ impl Order {
     }
 
     /// Messages that aren't done.
-    pub fn len(&self) -> usize {
+    pub fn open(&self) -> usize {
         self.open.len()
     }
 }
@@ -109,7 +109,7 @@ mod tests {
             while !may_go.is_empty() {
                 finish(&mut order, &mut may_go, &mut gone, 0);
             }
-            prop_assert_eq!(order.len(), 0);
+            prop_assert_eq!(order.open(), 0);
             prop_assert_eq!(order.reached(), keys.len() as u64);
             prop_assert!(order.lines.is_empty());
             for name in 1..5 {

@@ -146,8 +146,7 @@ async fn pika(kind: &'static str) {
     drop(channel);
     let url = broker.url();
     let script = move || {
-        let script = python::script("pika_stream.py");
-        python::run(Command::new(python::python()).arg(script).arg(url).arg(kind));
+        python::run(python::CLIENTS.script("pika_stream.py").arg(url).arg(kind));
     };
     tokio::task::spawn_blocking(script).await.unwrap();
     let count = |outcome| running.scoring.metrics().stream_messages.with(&["orders", outcome]).value();
