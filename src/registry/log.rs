@@ -78,6 +78,9 @@ fn change_text(change: &Change) -> String {
         Change::VersionRegistered { version, new, .. } => {
             format!("version {version} registered: {} ({})", new.model.short(), new.algorithm)
         }
+        Change::Staged { version, before, after } => {
+            format!("stage of version {version} {before:?} → {after:?}").to_lowercase()
+        }
         Change::VersionSigned { version, signature } => format!("version {version} signed by {}", signature.key),
         Change::AliasSet { alias, before, after } => format!("alias {alias} {} → {after}", from(*before)),
         Change::AliasRemoved { alias, before } => format!("alias {alias} {before} → removed"),
