@@ -93,13 +93,15 @@ pub(super) fn version_json(model: &ModelView, version: &VersionView) -> Value {
     view
 }
 
-/// The newest version of each stage.
+/// The newest version of each stage, by number.
 pub(super) fn latest(model: &ModelView) -> Vec<&VersionView> {
     let mut newest: BTreeMap<Stage, &VersionView> = BTreeMap::new();
     for version in &model.versions {
         newest.insert(version.stage, version);
     }
-    newest.into_values().collect()
+    let mut newest: Vec<&VersionView> = newest.into_values().collect();
+    newest.sort_by_key(|version| version.version);
+    newest
 }
 
 /// A registered model.

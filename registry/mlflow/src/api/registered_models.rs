@@ -7,7 +7,7 @@ use gristmill_protocol::Timestamp;
 use gristmill_registry::{ModelView, RegistryError};
 use serde_json::{Value, json};
 
-use super::model_views::{latest, model_json, stage_name, stage_named, version_json};
+use super::model_views::{latest, model_json, stage_named, version_json};
 use super::{Answer, Api, endpoint, nothing, search_models};
 use crate::Mlflow;
 use crate::refusal::{Code, Refusal};
@@ -123,7 +123,6 @@ async fn latest_versions(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
     let stages = asked.texts("stages").iter().map(stage).collect::<Result<Vec<_>, _>>()?;
     let mut versions = latest(&model);
     versions.retain(|version| stages.is_empty() || stages.contains(&version.stage));
-    versions.sort_by_key(|version| stage_name(version.stage));
     let versions: Vec<Value> = versions.into_iter().map(|version| version_json(&model, version)).collect();
     if versions.is_empty() { Ok(nothing()) } else { Ok(json!({ "model_versions": versions })) }
 }
