@@ -42,7 +42,10 @@ pub async fn infer(scoring: &Scoring, routed: Routed, asked: Asked<'_>, body: &[
     })?;
     let deadline = asked.deadline.shortened(asked.start, request.timeout);
     let id = request.id.as_deref();
-    let answer = scoring.score(routed, request.input, id.or(asked.id), deadline).await?;
+    // What may be captured is kept by an id.
+    let made_up = (id.is_none() && asked.id.is_none() && scoring.captures()).then(|| uuid::Uuid::now_v7().to_string());
+    let known_as = id.or(asked.id).or(made_up.as_deref());
+    let answer = scoring.score(routed, request.input, known_as, deadline).await?;
     let version = answer.lane.version();
     let named = v2::Named { model: asked.name, version, id };
     let written = v2::write(named, &answer.predictions, &request.outputs, request.binary_output)?;

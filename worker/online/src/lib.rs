@@ -1,15 +1,15 @@
-//! Online scoring: the HTTP surface, and the engine that runs models behind it. It knows nothing of how a model is
-//! made or where it comes from.
+//! Online scoring: over HTTP, gRPC, by queue and of streams, and the engine that runs models behind all of them. It knows
+//! nothing of how a model is made or where it comes from.
 //!
 //! ```text
-//! server.rs
-//! grpc.rs ────> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
-//! HTTP, gRPC     bytes ↔       columns →        who           when, and      the model
-//!                columns       rows             answers       on which
-//!                                                 │           thread
-//!                               endpoint.rs ──────┤
-//!                               models.rs ────────┤  loaded by need, bounded, swapped
-//!                               capture.rs ───────┘  kept for labels that come later
+//! server.rs  HTTP ──┐
+//! grpc.rs    gRPC ──┼─> faces.rs ──> signature.rs ──> scoring.rs ──> engine.rs ──> predictor.rs
+//! queue.rs ─────────┤    bytes ↔      columns →        who           when, and      the model
+//! stream.rs ────────┘    columns      rows             answers       on which
+//!                                                       │            thread
+//!                                     endpoint.rs ──────┤
+//!                                     models.rs ────────┤  loaded by need, bounded, swapped
+//!                                     capture.rs ───────┘  kept for labels that come later
 //! ```
 //!
 //! **Invariant:** what a client sends gets an answer in its protocol's words: no panic, and no 500 but by a model's fault.

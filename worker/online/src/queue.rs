@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gristmill_backends::broker::BrokerError;
 use gristmill_backends::broker::rabbitmq::{Line, QueueType, RabbitConsumer, RabbitSettle};
+use gristmill_backends::broker::{BrokerError, Consumer};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
 use lapin::types::{AMQPValue, FieldTable};
@@ -137,6 +137,10 @@ pub async fn serve_queue(
             }
             Some(_) = at_hand.join_next(), if !at_hand.is_empty() => {}
         }
+    }
+    // What was pushed here and isn't begun is another server's at once.
+    if let Err(error) = consumer.set_prefetch(0).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the consumer has ended already");
     }
     let all = async { while at_hand.join_next().await.is_some() {} };
     let cut = match tokio::time::timeout(server.settings.drain_max, all).await {

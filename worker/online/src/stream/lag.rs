@@ -63,6 +63,12 @@ pub fn watch(
     }
 }
 
+/// Sets a stream's gauges to nothing.
+pub fn forget(scoring: &Scoring, stream: &str) {
+    scoring.metrics().stream_lag_messages.with(&[stream]).set(0.0);
+    scoring.metrics().stream_lag_seconds.with(&[stream]).set(0.0);
+}
+
 /// Messages that aren't done.
 async fn behind(line: &Line, source: &Source, reached: &Reached) -> Result<u64, Cause> {
     match source {

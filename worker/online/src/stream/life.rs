@@ -12,8 +12,8 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Acker, Channel, Consumer};
-use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::lag::{self, Reached};
@@ -47,6 +47,14 @@ pub struct Life {
     pub outlets: Arc<Outlets>,
 }
 
+/// Deliveries, by a task that owns the consumer and sees to its end, however ours comes: lapin cancels a consumer that is
+/// dropped, and the broker would give what comes next to another consumer before it takes back what is unsettled. So the
+/// channel is closed first.
+struct Feed {
+    deliveries: mpsc::Receiver<lapin::Result<Delivery>>,
+    keeper: JoinHandle<()>,
+}
+
 /// What was delivered and isn't done.
 struct Hands {
     order: Order,
@@ -74,7 +82,7 @@ impl Life {
         {
             return (End::Deposed, false);
         }
-        let (channel, consumer) = match self.begin(next).await {
+        let (channel, mut feed) = match self.begin(next).await {
             Ok(begun) => begun,
             Err(error) => return (End::Broken(error), false),
         };
@@ -85,21 +93,24 @@ impl Life {
         watching.spawn(watch);
         let (order, open, tasks) = Default::default();
         let mut hands = Hands { order, open, tasks, next, reached };
-        let end = self.run(&channel, consumer, &mut hands, held, stop).await;
+        let end = self.run(&channel, &mut feed, &mut hands, held, stop).await;
         let worked = hands.next != next || hands.order.reached() > 0;
         hands.tasks.shutdown().await;
         watching.shutdown().await;
+        if !matches!(end, End::Broken(_)) {
+            // Whoever scores it tells how far behind it is.
+            lag::forget(&self.scoring, &self.settings.name);
+        }
         if let (Some(held), End::Stopped | End::Broken(_)) = (held.as_mut(), &end) {
             // Whether it still is ours shows when it begins again.
             held.renew(hands.next_offset()).await;
         }
-        // What is unsettled goes back to its place at once, if the broker can hear it.
-        drop(tokio::time::timeout(CALL, channel.close(200, "OK".into())).await);
+        feed.end().await;
         (end, worked)
     }
 
     /// A channel that consumes.
-    async fn begin(&self, next: Option<u64>) -> Result<(Channel, Consumer), Cause> {
+    async fn begin(&self, next: Option<u64>) -> Result<(Channel, Feed), Cause> {
         let (queue, mut declared, mut consumed) =
             (self.settings.source.queue(), FieldTable::default(), FieldTable::default());
         let text = |text: &str| AMQPValue::LongString(text.into());
@@ -124,13 +135,13 @@ impl Life {
             channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), consumed).await
         };
         let consumer = tokio::time::timeout(CALL, begin).await??;
-        Ok((channel, consumer))
+        Ok((channel.clone(), Feed::start(channel, consumer)))
     }
 
     async fn run<S: Future<Output = ()>>(
         &self,
         channel: &Channel,
-        mut consumer: Consumer,
+        feed: &mut Feed,
         hands: &mut Hands,
         held: &mut Option<Held>,
         mut stop: Pin<&mut S>,
@@ -165,7 +176,7 @@ impl Life {
                         return End::Deposed;
                     }
                 }
-                item = consumer.next(), if drained.is_none() => match item {
+                item = feed.deliveries.recv(), if drained.is_none() => match item {
                     Some(Ok(delivery)) => {
                         heard = Instant::now();
                         if let Err(error) = self.take(hands, delivery).await {
@@ -218,6 +229,36 @@ impl Life {
             (number, work.handle(delivery, key, turn).await)
         });
         Ok(())
+    }
+}
+
+impl Feed {
+    fn start(channel: Channel, mut consumer: Consumer) -> Feed {
+        // One: what waits here has been delivered and is within the prefetch.
+        let (sender, deliveries) = mpsc::channel(1);
+        let keeper = tokio::spawn(async move {
+            loop {
+                tokio::select! {
+                    () = sender.closed() => break,
+                    item = consumer.next() => match item {
+                        Some(item) => if sender.send(item).await.is_err() { break },
+                        None => break,
+                    },
+                }
+            }
+            // What is unsettled goes back to its place at once, if the broker can hear it.
+            drop(tokio::time::timeout(CALL, channel.close(200, "OK".into())).await);
+            drop(consumer);
+        });
+        Feed { deliveries, keeper }
+    }
+
+    /// Waits until the broker has taken back what is unsettled, or can't.
+    async fn end(self) {
+        drop(self.deliveries);
+        if let Err(error) = self.keeper.await {
+            tracing::error!(error = &error as &dyn std::error::Error, "a consumer's task has failed");
+        }
     }
 }
 

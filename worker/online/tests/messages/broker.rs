@@ -87,6 +87,7 @@ pub async fn becomes(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !holds().await {
         assert!(start.elapsed() < PATIENCE, "it never holds that {what}");
-        tokio::task::yield_now().await;
+        // Looks leave the rest of the machine its time.
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

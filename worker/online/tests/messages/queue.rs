@@ -1,9 +1,15 @@
 //! Requests by queue: pika as it is, a broker that is killed, a server that is killed.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use gristmill_online::{QueueSettings, Scoring, serve_queue};
+use gristmill_online::engine::{Engine, EngineSettings};
+use gristmill_online::{
+    Field, Kind, Known, Loaded, Models, PredictError, Predictions, Predictor, QueueSettings, Rows, Scoring, Signature,
+    Source, SourceError, serve_queue,
+};
+use gristmill_telemetry::metrics::Metrics;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
@@ -20,7 +26,10 @@ struct Server {
 }
 
 async fn start(url: &str) -> Server {
-    let scoring = serve_sum::scoring().await.unwrap();
+    start_with(url, serve_sum::scoring().await.unwrap())
+}
+
+fn start_with(url: &str, scoring: Arc<Scoring>) -> Server {
     let (end, ended) = oneshot::channel::<()>();
     let (url, its) = (url.to_owned(), Arc::clone(&scoring));
     let serve = async move { serve_queue(&url, its, QueueSettings::default(), async { drop(ended.await) }).await };
@@ -128,6 +137,72 @@ async fn requests_of_a_server_that_is_killed_are_answered_by_another() {
         let answer = next(&mut answers).await;
         open.remove(answer.properties.correlation_id().as_ref().unwrap().as_str());
     }
+}
+
+/// Takes 2 ms for each row, and gives nothing.
+struct Slow(Signature);
+
+impl Predictor for Slow {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Predictions, PredictError> {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_millis(2) {
+            std::hint::spin_loop();
+        }
+        Ok(Predictions::new(Vec::new(), rows.len()))
+    }
+}
+
+impl Source for Slow {
+    fn known(&self) -> Result<Vec<Known>, SourceError> {
+        Ok(vec![Known { name: "slow".to_owned(), versions: vec![1], aliases: [].into() }])
+    }
+
+    fn load(&self, _name: &str, _version: u64) -> Result<Loaded, SourceError> {
+        Ok(Loaded { predictor: Arc::new(Slow(self.0.clone())), bytes: 1 })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_http_would_shed_waits_in_the_queue() {
+    let broker = Broker::start();
+    let signature = Signature::new(vec![Field::new("x", Kind::Number)], Vec::new());
+    let models = Models::new(Arc::new(Slow(signature)), 1_000);
+    models.refresh().await.unwrap();
+    // A tenth of what is at hand at a time is more than it takes to wait.
+    let settings = EngineSettings {
+        threads: 1,
+        batch_rows_max: 1,
+        wait_max: Duration::from_millis(4),
+        ..EngineSettings::default()
+    };
+    let metrics = Arc::new(Metrics::new(None));
+    let scoring = Arc::new(Scoring::new(models, Engine::start(settings).unwrap(), metrics, None));
+    let server = start_with(&broker.url(), Arc::clone(&scoring));
+    let (_connection, channel) = broker.channel().await;
+    let mut answers = replies(&channel, false).await;
+    becomes("it serves", async || {
+        ask(&channel, 0, "replies").await;
+        tokio::time::timeout(Duration::from_secs(1), answers.next()).await.is_ok()
+    })
+    .await;
+    for x in 1..=300 {
+        ask(&channel, x, "replies").await;
+    }
+    let mut open: std::collections::BTreeSet<String> = (1..=300).map(|x: u64| x.to_string()).collect();
+    while !open.is_empty() {
+        let answer = next(&mut answers).await;
+        assert!(!String::from_utf8_lossy(&answer.data).contains("error"), "{answer:?}");
+        open.remove(answer.properties.correlation_id().as_ref().unwrap().as_str());
+    }
+    assert_eq!(count(&scoring, "refused"), 0);
+    let refused = scoring.models().lanes()[0].counts().failed;
+    assert!(refused > 0, "the engine had room for all at once, so nothing was shown");
+    drop(server.end);
+    assert_eq!(server.task.await.unwrap(), 0);
 }
 
 /// Serves until it is killed.
