@@ -15,7 +15,7 @@ use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
 use gristmill_mlflow::{Mlflow, Pipeline, PipelineError, PipelineRun, PipelineRuns, RunStatus, router};
 use gristmill_protocol::{RunId, Timestamp};
-use gristmill_registry::{NewVersion, Registry};
+use gristmill_registry::{Act, NewVersion, Registration, Registry};
 use tokio::net::TcpListener;
 
 /// The bytes of the model that the pipeline registered.
@@ -82,7 +82,9 @@ pub async fn run_home(
         evidence: None,
         algorithm: "linear".to_owned(),
     };
-    registry.register("churn", new, Some("champion"), "pipeline", state.clock().await?.now).await?;
+    let act = Act { by: "pipeline".to_owned(), trace: Some(new.run), at: state.clock().await?.now, ..Act::default() };
+    let registration = Registration { alias: Some("champion".to_owned()), ..Registration::of(new) };
+    registry.on_behalf(act).register("churn", registration).await?;
     let mlflow = Arc::new(Mlflow::new(registry, state, artifacts, Some(Arc::new(TwoRuns))));
     axum::serve(listener, router(mlflow)).with_graceful_shutdown(ended).await?;
     Ok(())

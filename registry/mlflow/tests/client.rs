@@ -60,7 +60,8 @@ fn check(script: &str) {
     let address = listener.local_addr().unwrap().to_string();
     let (end, ended) = oneshot::channel::<()>();
     let folder = home.path().to_owned();
-    let server = runtime.spawn(async move { serve_home::run_home(&folder, listener, async { drop(ended.await) }).await });
+    let server =
+        runtime.spawn(async move { serve_home::run_home(&folder, listener, async { drop(ended.await) }).await });
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(script);
     run(Command::new(python).arg(script).arg(&address));
     drop(end);

@@ -8,6 +8,8 @@
 #[expect(dead_code, reason = "its `main` is for servers of its own")]
 mod constant;
 mod forest;
+#[expect(dead_code, reason = "loads at a constant rate are for the other measurements")]
+mod load;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use gristmill_online::engine::EngineSettings;
 use gristmill_online::{ServerSettings, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 
@@ -60,7 +61,7 @@ impl Run {
 }
 
 /// Each connection sends its next request when it has the answer.
-async fn load(address: SocketAddr, request: Arc<[u8]>, connections: usize, time: Duration) -> Run {
+async fn closed_loop(address: SocketAddr, request: Arc<[u8]>, connections: usize, time: Duration) -> Run {
     let connected = Arc::new(Barrier::new(connections + 1));
     let mut tasks = Vec::new();
     for _ in 0..connections {
@@ -95,35 +96,15 @@ async fn one_connection(mut stream: TcpStream, request: &[u8], time: Duration) -
         if sent >= start + time {
             return run;
         }
-        match ask(&mut stream, request, &mut buffer).await {
-            Some(200) => run.times.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX)),
-            Some(503) => run.shed += 1,
-            Some(_) => run.other += 1,
-            None => {
+        match load::ask(&mut stream, request, &mut buffer).await {
+            Ok(200) => run.times.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX)),
+            Ok(503) => run.shed += 1,
+            Ok(_) => run.other += 1,
+            Err(_) => {
                 run.other += 1;
                 return run;
             }
         }
-    }
-}
-
-/// Sends a request and reads its answer; the status.
-async fn ask(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> Option<u16> {
-    stream.write_all(request).await.ok()?;
-    let mut filled = 0;
-    loop {
-        let read = stream.read(&mut buffer[filled..]).await.ok().filter(|read| *read > 0)?;
-        filled += read;
-        let Some(head) = buffer[..filled].windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let text = std::str::from_utf8(&buffer[..head]).ok()?;
-        let length = text.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-        })?;
-        while filled < head + 4 + length {
-            filled += stream.read(&mut buffer[filled..]).await.ok().filter(|read| *read > 0)?;
-        }
-        return buffer.get(9..12).and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
     }
 }
 
@@ -145,14 +126,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let forest = forest::request("forest");
     for address in [raw_address, ours_address] {
-        load(address, Arc::clone(&forest), 8, Duration::from_millis(300)).await;
+        closed_loop(address, Arc::clone(&forest), 8, Duration::from_millis(300)).await;
     }
     for connections in [1, 8, 64] {
         // In short turns: what else the machine does then falls on both sides.
         let (mut raw, mut ours, mut parts) = (Run::default(), Run::default(), Vec::new());
         for _ in 0..SLICES {
-            let a = load(raw_address, Arc::clone(&forest), connections, time / SLICES).await;
-            let b = load(ours_address, Arc::clone(&forest), connections, time / SLICES).await;
+            let a = closed_loop(raw_address, Arc::clone(&forest), connections, time / SLICES).await;
+            let b = closed_loop(ours_address, Arc::clone(&forest), connections, time / SLICES).await;
             parts.push(b.rate() / a.rate());
             raw.add(a);
             ours.add(b);

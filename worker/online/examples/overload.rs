@@ -4,195 +4,26 @@
 //! loop; then requests come at parts and multiples of that for so many seconds each. `MODEL` is `forest`, `slow10` or
 //! `slow50` (default). With `--pin` the server has core 0 and the load has core 1.
 //!
-//! Times count from when a request was due, so that a server which is slow doesn't slow its own measurement. A request
-//! takes a connection that is free or opens one more.
-//!
 //! `overload serve` is the server alone.
 
 mod forest;
+mod load;
 
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::io::{self, Write};
+use std::time::Duration;
 
 use gristmill_online::engine::EngineSettings;
-use gristmill_online::{ServerSettings, serve};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use load::{Failure, Server, at, open_loop};
 
-/// Connections of the closed loop that finds the capacity.
-const CLOSED_CONNECTIONS: usize = 64;
-/// Connections at a time; a process may have 20,000 files open here.
-const CONNECTIONS_MAX: usize = 8_000;
-/// Nobody waits longer for an answer.
-const ANSWER_MAX: Duration = Duration::from_secs(10);
 /// The loads, in parts of the capacity.
 const LOADS: [f64; 5] = [0.5, 0.8, 1.0, 2.0, 4.0];
 
-type Failure = Box<dyn std::error::Error>;
-
-/// What one load saw; times in microseconds.
-#[derive(Default)]
-struct Seen {
-    accepted: Vec<u32>,
-    shed: Vec<u32>,
-    /// Requests with another answer, or none.
-    other: u64,
-    /// How late requests were sent: what the load itself couldn't keep up with.
-    late: Vec<u32>,
-}
-
-/// The server's process; it ends with its standard input.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Server {
-    fn start(is_pinned: bool) -> Result<Server, Failure> {
-        let program = std::env::current_exe()?;
-        let mut command = Command::new(if is_pinned { "taskset".as_ref() } else { program.as_os_str() });
-        if is_pinned {
-            command.args(["-c", "0"]).arg(&program);
-        }
-        let mut child = command.arg("serve").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().ok_or("no output")?).read_line(&mut line)?;
-        Ok(Server { child, address: line.trim().parse()? })
-    }
-
-    fn end(mut self) -> Result<(), Failure> {
-        drop(self.child.stdin.take());
-        self.child.wait()?;
-        Ok(())
-    }
-}
-
-async fn serve_until_told() -> Result<(), Failure> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    writeln!(io::stdout(), "{}", listener.local_addr()?)?;
-    io::stdout().flush()?;
-    let (end, ended) = tokio::sync::oneshot::channel::<()>();
-    std::thread::spawn(move || {
-        let _ = io::stdin().read_to_end(&mut Vec::new());
-        drop(end);
-    });
-    let scoring = forest::scoring(EngineSettings::default()).await?;
-    serve(listener, scoring, ServerSettings::default(), async { drop(ended.await) }).await;
-    Ok(())
-}
-
-/// Answers a second with all connections busy.
-async fn capacity(address: SocketAddr, request: &Arc<[u8]>, time: Duration) -> Result<f64, Failure> {
-    let end = Instant::now() + time;
-    let tasks = (0..CLOSED_CONNECTIONS).map(|_| {
-        let request = Arc::clone(request);
-        tokio::spawn(async move {
-            let mut stream = connect(address).await?;
-            let (mut answered, mut buffer) = (0, vec![0; 4 * 1024]);
-            while Instant::now() < end {
-                answered += u64::from(ask(&mut stream, &request, &mut buffer).await? == 200);
-            }
-            Ok::<u64, io::Error>(answered)
-        })
-    });
-    let mut answered = 0;
-    for task in tasks.collect::<Vec<_>>() {
-        answered += task.await??;
-    }
-    Ok(answered as f64 / time.as_secs_f64())
-}
-
-/// Sends so many requests a second, and waits for the last answer.
-async fn open_loop(address: SocketAddr, request: &Arc<[u8]>, rate: f64, time: Duration) -> Result<Seen, Failure> {
-    let all = (rate * time.as_secs_f64()) as u32;
-    let (seen, idle) = (Arc::new(Mutex::new(Seen::default())), Arc::new(Mutex::new(Vec::new())));
-    let open = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
-    let start = Instant::now();
-    for at in 0..all {
-        let due = start + Duration::from_secs_f64(f64::from(at) / rate);
-        if Instant::now() < due {
-            tokio::time::sleep_until(due.into()).await;
-        }
-        locked(&seen).late.push(micros(due));
-        // Where all connections are taken, the load waits; the times that are measured still count from `due`.
-        let slot = Arc::clone(&open).acquire_owned().await?;
-        let (request, seen, idle) = (Arc::clone(request), Arc::clone(&seen), Arc::clone(&idle));
-        tokio::spawn(async move {
-            let answer = tokio::time::timeout(ANSWER_MAX, one(address, &request, &idle)).await;
-            let mut seen = locked(&seen);
-            match answer {
-                Ok(Ok(200)) => seen.accepted.push(micros(due)),
-                Ok(Ok(503)) => seen.shed.push(micros(due)),
-                Ok(_) | Err(_) => seen.other += 1,
-            }
-            drop(slot);
-        });
-    }
-    drop(open.acquire_many(CONNECTIONS_MAX as u32).await?);
-    Ok(std::mem::take(&mut *locked(&seen)))
-}
-
-/// One request on a connection of its own for that time; the status.
-async fn one(address: SocketAddr, request: &[u8], idle: &Mutex<Vec<TcpStream>>) -> io::Result<u16> {
-    let free = locked(idle).pop();
-    let mut stream = match free {
-        Some(stream) => stream,
-        None => connect(address).await?,
-    };
-    let status = ask(&mut stream, request, &mut [0; 2 * 1024]).await?;
-    locked(idle).push(stream);
-    Ok(status)
-}
-
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Sends a request and reads its answer, which fits into the buffer; the status.
-async fn ask(stream: &mut TcpStream, request: &[u8], buffer: &mut [u8]) -> io::Result<u16> {
-    stream.write_all(request).await?;
-    let mut filled = 0;
-    loop {
-        match stream.read(&mut buffer[filled..]).await? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            read => filled += read,
-        }
-        let Some(head) = buffer[..filled].windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
-        let text = String::from_utf8_lossy(&buffer[..head]);
-        let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
-        if filled == head + 4 + length.unwrap_or(0) {
-            return text.get(9..12).and_then(|status| status.parse().ok()).ok_or(io::ErrorKind::InvalidData.into());
-        }
-    }
-}
-
-fn micros(since: Instant) -> u32 {
-    u32::try_from(since.elapsed().as_micros()).unwrap_or(u32::MAX)
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A percentile, in milliseconds as text.
-fn at(times: &mut [u32], part: f64) -> String {
-    times.sort_unstable();
-    let last = times.len().saturating_sub(1);
-    let found = times.get((last as f64 * part) as usize);
-    found.map_or("–".to_owned(), |micros| format!("{:.1}", f64::from(*micros) / 1_000.0))
-}
-
 async fn measure(seconds: f64, model: &str, is_pinned: bool) -> Result<(), Failure> {
     let time = Duration::from_secs_f64(seconds);
-    let server = Server::start(is_pinned)?;
+    let server = Server::start(&["serve"], is_pinned)?;
     let request = forest::request(model);
-    capacity(server.address, &request, time / 4).await?;
-    let capacity = capacity(server.address, &request, time).await?;
+    load::capacity(server.address, &request, time / 4).await?;
+    let capacity = load::capacity(server.address, &request, time).await?;
     let mut out = io::stdout();
     let busy = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     writeln!(out, "model `{model}`, capacity {capacity:.0}/s, the machine's load before {}\n", busy.trim())?;
@@ -217,21 +48,21 @@ async fn measure(seconds: f64, model: &str, is_pinned: bool) -> Result<(), Failu
     server.end()
 }
 
+async fn serve() -> Result<(), Failure> {
+    load::serve_until_told(forest::scoring(EngineSettings::default()).await?).await
+}
+
 fn main() -> Result<(), Failure> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|first| first == "serve") {
-        return tokio::runtime::Runtime::new()?.block_on(serve_until_told());
+        return tokio::runtime::Runtime::new()?.block_on(serve());
     }
     let is_pinned = arguments.iter().any(|argument| argument == "--pin");
     arguments.retain(|argument| argument != "--pin");
     let seconds: f64 = arguments.first().map_or(Ok(2.0), |text| text.parse())?;
     let model = arguments.get(1).map_or("slow50", String::as_str);
     if is_pinned {
-        let own = std::process::id().to_string();
-        let status = Command::new("taskset").args(["-cp", "1", &own]).stdout(Stdio::null()).status()?;
-        if !status.success() {
-            return Err("failed to take core 1 with `taskset`".into());
-        }
+        load::take_core_1()?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(measure(seconds, model, is_pinned))

@@ -14,8 +14,9 @@ const COLUMNS: usize = 8;
 const TREES: usize = 100;
 const DEPTH: usize = 10;
 
-/// What is served: each call of a model walks its trees so often, for models that take longer.
-const MODELS: [(&str, usize); 3] = [("forest", 1), ("slow10", 10), ("slow50", 50)];
+/// What is served: each call of a model walks its trees so often, for models that take longer; the one that does so zero
+/// times panics.
+const MODELS: [(&str, usize); 5] = [("forest", 1), ("slow10", 10), ("slow50", 50), ("slow100", 100), ("panics", 0)];
 
 /// A forest of full trees in flat arrays, filled by a fixed sequence: the work of a real one, without learning it.
 struct Forest {
@@ -69,6 +70,7 @@ impl Predictor for Forest {
                 _ => &[],
             })
             .collect();
+        assert!(self.times > 0, "as it was told to");
         let mut scores = vec![0.0; rows.len()];
         for _ in 0..self.times {
             for (at, score) in scores.iter_mut().enumerate() {

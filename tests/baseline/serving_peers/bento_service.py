@@ -1,0 +1,17 @@
+"""One row in, its probability out, with BentoML; WORKERS processes, the model in FOLDER."""
+
+import os
+
+import bentoml
+import joblib
+import numpy as np
+
+
+@bentoml.service(workers=int(os.environ["WORKERS"]), logging={"access": {"enabled": False}})
+class Forest:
+    def __init__(self):
+        self.forest = joblib.load(os.path.join(os.environ["FOLDER"], "forest.joblib"))
+
+    @bentoml.api
+    def predict(self, rows: list[list[float]]) -> list[float]:
+        return self.forest.predict_proba(np.array(rows, dtype=np.float32))[:, 1].tolist()
