@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
-use gristmill_registry::Registry;
+use gristmill_registry::{Act, Registration, Registry};
 
 /// Registrations at a time; each waits for a disk, and several can.
 const AT_A_TIME: u64 = 16;
@@ -27,7 +27,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             let mut at = first;
             while at < count {
                 let name = format!("many-{at}");
-                registry.register(&name, new.clone(), Some("champion"), "many_models", made_at).await?;
+                let act = Act { by: "many_models".to_owned(), at: made_at, ..Act::default() };
+                let registration = Registration { alias: Some("champion".to_owned()), ..Registration::of(new.clone()) };
+                registry.on_behalf(act).register(&name, registration).await?;
                 at += AT_A_TIME;
             }
             Ok::<(), gristmill_registry::RegistryError>(())

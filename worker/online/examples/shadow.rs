@@ -12,7 +12,7 @@ mod load;
 use std::io::{self, Write};
 use std::time::Duration;
 
-use gristmill_online::endpoint::{Endpoint, EndpointSettings, ModelRef};
+use gristmill_online::endpoint::{EndpointSettings, ModelRef};
 use gristmill_online::engine::EngineSettings;
 use gristmill_online::models::Which;
 use load::{Failure, Seen, Server, at, open_loop};
@@ -33,7 +33,7 @@ async fn serve(shadow: &str) -> Result<(), Failure> {
         // A tenth of a core for what nobody waits for.
         shadow_core_share: 0.1,
     };
-    scoring.put_endpoint(Endpoint::start(settings, scoring.models(), scoring.metrics())?);
+    scoring.start_endpoint(settings)?;
     load::serve_until_told(scoring).await
 }
 
