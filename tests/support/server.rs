@@ -14,6 +14,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A registered model of a month of flights, with `depth` for its trees.
 pub fn register(place: &Place, depth: u32) {
+    write_pipeline(place, depth);
+    let said = place.gristmill(&["run", "flights.yaml", "--json"]);
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+}
+
+/// The pipeline that registers it, with its data.
+pub fn write_pipeline(place: &Place, depth: u32) {
     let name = "flights-2013-01.csv.gz";
     place.write(&format!("data/{name}"), std::fs::read(flights().join(name)).expect("the example's data"));
     place.write(
@@ -42,8 +49,6 @@ steps:
 "#
         ),
     );
-    let said = place.gristmill(&["run", "flights.yaml", "--json"]);
-    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
 }
 
 /// `gristmill serve`, ended when dropped.
@@ -70,7 +75,7 @@ impl Server {
     }
 
     /// A command that says where it listens.
-    fn of(mut command: Command) -> Server {
+    pub fn of(mut command: Command) -> Server {
         let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
         let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let mut line = String::new();
