@@ -6,8 +6,8 @@ mod experiments;
 mod history;
 mod logged_models;
 mod logging;
-mod model_views;
 mod model_versions;
+mod model_views;
 mod registered_models;
 mod run_views;
 mod runs;
@@ -102,6 +102,8 @@ fn page_size(asked: &Asked, usual: i64, most: i64) -> Result<usize, Refusal> {
     let size = usize::try_from(size).ok().filter(|size| *size > 0);
     size.ok_or_else(|| {
         let asked = asked.int(name).unwrap_or_default();
-        Refusal::invalid(format!("Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer"))
+        Refusal::invalid(format!(
+            "Invalid value {asked} for parameter 'max_results' supplied. It must be a positive integer"
+        ))
     })
 }

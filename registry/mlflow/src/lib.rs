@@ -90,7 +90,8 @@ impl Mlflow {
 
     /// The registry in somebody's hands.
     async fn acting(&self, by: &str) -> Result<Acting<'_>, Refusal> {
-        let act = Act { by: by.to_owned(), why: Some("over MLflow".to_owned()), at: self.now().await?, ..Act::default() };
+        let act =
+            Act { by: by.to_owned(), why: Some("over MLflow".to_owned()), at: self.now().await?, ..Act::default() };
         Ok(self.registry.on_behalf(act))
     }
 }

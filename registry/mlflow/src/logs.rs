@@ -187,13 +187,7 @@ impl<V: View> Logs<V> {
     }
 
     /// Appends facts after what was read; false when another was faster.
-    async fn append(
-        &self,
-        name: &str,
-        mut folded: Folded<V>,
-        by: &str,
-        facts: Vec<V::Fact>,
-    ) -> Result<bool, Refusal> {
+    async fn append(&self, name: &str, mut folded: Folded<V>, by: &str, facts: Vec<V::Fact>) -> Result<bool, Refusal> {
         let log = format!("{}{name}", V::KIND);
         for facts in chunks(facts)? {
             let at = self.state.clock().await?.now;

@@ -49,7 +49,8 @@ impl Manifest {
         if manifest.format == FORMAT {
             Ok(manifest)
         } else {
-            let text = format!("the list of files is in the format `{}`; this program reads `{FORMAT}`", manifest.format);
+            let text =
+                format!("the list of files is in the format `{}`; this program reads `{FORMAT}`", manifest.format);
             Err(Refusal::new(Code::InternalError, text))
         }
     }

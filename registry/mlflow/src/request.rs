@@ -192,13 +192,16 @@ pub(crate) fn wrong(name: &str, value: &Value) -> Refusal {
         Value::Object(_) => "dict",
     };
     let shown: String = value.to_string().chars().take(SHOWN_MAX).collect();
-    Refusal::invalid(format!("Invalid value {shown} for parameter '{name}' supplied:  Hint: Value was of type '{kind}'. {SEE}"))
+    Refusal::invalid(format!(
+        "Invalid value {shown} for parameter '{name}' supplied:  Hint: Value was of type '{kind}'. {SEE}"
+    ))
 }
 
 fn fits(value: &Value, kind: Kind) -> bool {
     let object = |value: &Value, fields: &[Field]| {
         let Value::Object(object) = value else { return false };
-        let fine = |field: &Field| object.get(field.name).is_none_or(|value| value.is_null() || fits(value, field.kind));
+        let fine =
+            |field: &Field| object.get(field.name).is_none_or(|value| value.is_null() || fits(value, field.kind));
         fields.iter().all(fine)
     };
     match kind {
@@ -347,13 +350,10 @@ mod tests {
 
     #[test]
     fn numbers_come_in_several_forms() {
-        assert_eq!([json!(3), json!("3"), json!(3.0), json!(3.5), json!(true)].map(|v| int_of(&v)), [
-            Some(3),
-            Some(3),
-            Some(3),
-            None,
-            None
-        ]);
+        assert_eq!(
+            [json!(3), json!("3"), json!(3.0), json!(3.5), json!(true)].map(|v| int_of(&v)),
+            [Some(3), Some(3), Some(3), None, None]
+        );
         assert_eq!(float_of(&json!("1e3")), Some(1000.0));
         assert!(float_of(&json!("NaN")).is_some_and(f64::is_nan));
         assert_eq!(float_of(&json!("nancy")), None);

@@ -182,9 +182,8 @@ pub(crate) fn new_alias(name: &str) -> Result<(), Refusal> {
 /// The number of a version.
 pub(crate) fn version(text: &str) -> Result<u64, Refusal> {
     let number: Result<i64, _> = text.trim().parse();
-    let number = number.map_err(|_| {
-        Refusal::invalid(format!("Parameter 'version' must be an integer, got '{text}'."))
-    })?;
+    let number =
+        number.map_err(|_| Refusal::invalid(format!("Parameter 'version' must be an integer, got '{text}'.")))?;
     // No version has a number below 1, so none is found under this one.
     Ok(u64::try_from(number).unwrap_or(0))
 }
@@ -247,7 +246,11 @@ mod tests {
 
     #[test]
     fn aliases() {
-        all(&["champion", "a-b_c", "v", "v1a", "7", "ä"], &["", "a b", "latest", "Latest", "v1", "V22", "a.b"], new_alias);
+        all(
+            &["champion", "a-b_c", "v", "v1a", "7", "ä"],
+            &["", "a b", "latest", "Latest", "v1", "V22", "a.b"],
+            new_alias,
+        );
         all(&["latest", "v1"], &["", "a b"], alias);
         assert!(alias(&"a".repeat(256)).is_err());
     }
@@ -264,6 +267,10 @@ mod tests {
     #[test]
     fn paths_of_artifacts() {
         let check = |path: &str| artifact_path(path).map(drop);
-        all(&["", "a", "a/b.txt", "a/", "a b/c%d"], &["/a", "a//b", "../a", "a/..", "c:/x", "a\\b", "a#b", "./a"], check);
+        all(
+            &["", "a", "a/b.txt", "a/", "a b/c%d"],
+            &["/a", "a//b", "../a", "a/..", "c:/x", "a\\b", "a#b", "./a"],
+            check,
+        );
     }
 }

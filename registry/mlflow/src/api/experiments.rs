@@ -147,7 +147,8 @@ fn refuse_pipeline(experiment: &Experiment) -> Result<(), Refusal> {
     if !experiment.id.starts_with("p-") {
         return Ok(());
     }
-    let text = format!("the experiment `{}` shows a pipeline's runs, which can't be changed over MLflow", experiment.name);
+    let text =
+        format!("the experiment `{}` shows a pipeline's runs, which can't be changed over MLflow", experiment.name);
     Err(Refusal::new(Code::PermissionDenied, text))
 }
 
@@ -168,7 +169,8 @@ async fn create(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
         return Err(Refusal::invalid(text));
     }
     if !location.is_empty() && !location.contains(":/") {
-        let text = format!("Artifact location '{location}' is a path on the client's machine; give an address, or none");
+        let text =
+            format!("Artifact location '{location}' is a path on the client's machine; give an address, or none");
         return Err(Refusal::invalid(text));
     }
     let tags = asked.pairs("tags");

@@ -19,9 +19,8 @@ pub(super) async fn history(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
     let (id, key) = (asked.text("run_id"), asked.text("metric_key"));
     let size = match asked.int("max_results") {
         Some(size) => usize::try_from(size).ok().filter(|size| *size > 0).ok_or_else(|| {
-            let text = format!(
-                "Invalid value {size} for parameter 'max_results' supplied. It must be a positive integer."
-            );
+            let text =
+                format!("Invalid value {size} for parameter 'max_results' supplied. It must be a positive integer.");
             Refusal::invalid(text)
         })?,
         None => usize::MAX,
@@ -65,7 +64,9 @@ impl Mlflow {
         };
         self.runs.each(run, take).await?;
         if too_many {
-            return Err(Refusal::invalid(format!("the metric has more than {VALUES_MAX} values, which is too long to tell")));
+            return Err(Refusal::invalid(format!(
+                "the metric has more than {VALUES_MAX} values, which is too long to tell"
+            )));
         }
         Ok(values)
     }

@@ -31,8 +31,7 @@ pub(super) fn routes() -> Api {
         Field::new("params", PAIRS),
         Field::new("tags", PAIRS),
     ];
-    const FINALIZE: &[Field] =
-        &[Field::text("model_id").required(), Field::new("status", Kind::Name).required()];
+    const FINALIZE: &[Field] = &[Field::text("model_id").required(), Field::new("status", Kind::Name).required()];
     const GET: &[Field] = &[Field::new("allow_deleted", Kind::Bool).unchecked()];
     const TAGS: &[Field] = &[Field::new("tags", PAIRS)];
     const PARAMS: &[Field] = &[Field::text("model_id").required(), Field::new("params", PAIRS)];
@@ -100,7 +99,10 @@ impl Mlflow {
             let value = serde_json::Value::Array(all).to_string();
             // What a tag can't hold any more is still told by the registry.
             let fits = value.len() <= VALUE_BYTES_MAX;
-            Ok(fits.then(|| LoggedModelFact::Tagged { key: VERSIONS.to_owned(), value: Some(value) }).into_iter().collect())
+            Ok(fits
+                .then(|| LoggedModelFact::Tagged { key: VERSIONS.to_owned(), value: Some(value) })
+                .into_iter()
+                .collect())
         };
         self.change_logged_model(id, by, decide).await
     }

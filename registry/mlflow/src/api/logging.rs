@@ -114,11 +114,7 @@ fn check_size(run: &Run, facts: &[RunFact]) -> Result<(), Refusal> {
 
 impl Mlflow {
     /// Adds facts to a run, for as long as it doesn't get too large.
-    async fn log(
-        &self,
-        asked: &Asked,
-        decide: impl Fn(&Run) -> Result<Vec<RunFact>, Refusal>,
-    ) -> Result<(), Refusal> {
+    async fn log(&self, asked: &Asked, decide: impl Fn(&Run) -> Result<Vec<RunFact>, Refusal>) -> Result<(), Refusal> {
         let checked = |run: &Run| {
             let facts = decide(run)?;
             check_size(run, &facts)?;
@@ -137,7 +133,8 @@ impl Mlflow {
             }
         }
         for (model, metrics) in by_model {
-            let facts = metrics.chunks(METRICS_IN_FACT).map(|some| LoggedModelFact::Measured { metrics: some.to_vec() });
+            let facts =
+                metrics.chunks(METRICS_IN_FACT).map(|some| LoggedModelFact::Measured { metrics: some.to_vec() });
             let facts: Vec<LoggedModelFact> = facts.collect();
             let count = metrics.len();
             let decide = |known: &LoggedModel| {
@@ -210,7 +207,8 @@ async fn log_batch(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
     let params = pairs("params", validate::param)?;
     let tags = pairs("tags", validate::run_tag)?;
     validate::batch(metrics.len(), params.len(), tags.len())?;
-    let again = params.iter().enumerate().find(|(place, (key, _))| params[..*place].iter().any(|(known, _)| known == key));
+    let again =
+        params.iter().enumerate().find(|(place, (key, _))| params[..*place].iter().any(|(known, _)| known == key));
     if let Some((_, (key, _))) = again {
         return Err(Refusal::invalid(format!(
             "Duplicate parameter keys have been submitted: ['{key}']. Please ensure the request contains only one param \
@@ -256,7 +254,8 @@ async fn log_inputs(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
                 facts.push(RunFact::DatasetUsed { input: input.clone() });
             }
         }
-        let new = models.iter().map(|one| one.text("model_id")).filter(|id| !run.models_used.iter().any(|one| one == id));
+        let new =
+            models.iter().map(|one| one.text("model_id")).filter(|id| !run.models_used.iter().any(|one| one == id));
         facts.extend(new.map(|id| RunFact::ModelUsed { model: id.to_owned() }));
         Ok(facts)
     };

@@ -85,9 +85,7 @@ pub(super) fn version_json(model: &ModelView, version: &VersionView) -> Value {
     }
     if external.is_none() {
         view["user_id"] = json!(version.by);
-        let metric = |(key, value): (&String, &f64)| {
-            json!({ "key": key, "value": crate::tracking::number(*value), "timestamp": version.at.0, "step": 0 })
-        };
+        let metric = |(key, value): (&String, &f64)| json!({ "key": key, "value": crate::tracking::number(*value), "timestamp": version.at.0, "step": 0 });
         if !version.new.metrics.is_empty() {
             view["model_metrics"] = version.new.metrics.iter().map(metric).collect();
         }

@@ -176,8 +176,6 @@ async fn by_alias(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
     let found = if alias.eq_ignore_ascii_case("latest") { model.versions.last() } else { model.aliased(alias) };
     match found {
         Some(version) => Ok(json!({ "model_version": version_json(&model, version) })),
-        None => {
-            Err(Refusal::new(Code::InvalidParameterValue, format!("Registered model alias {alias} not found.")))
-        }
+        None => Err(Refusal::new(Code::InvalidParameterValue, format!("Registered model alias {alias} not found."))),
     }
 }

@@ -6,7 +6,6 @@ use axum::routing::MethodFilter;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::experiments::VIEWS;
 use super::{Answer, Api, endpoint, nothing};
 use crate::Mlflow;
 use crate::pipelines::run_of;
@@ -30,12 +29,8 @@ pub(super) fn routes() -> Api {
         Field::int("start_time"),
         Field::new("tags", Kind::Objects(KEY_VALUE)).unchecked(),
     ];
-    const UPDATE: &[Field] = &[
-        RUN_ID,
-        Field::new("status", Kind::Name),
-        Field::int("end_time"),
-        Field::text("run_name"),
-    ];
+    const UPDATE: &[Field] =
+        &[RUN_ID, Field::new("status", Kind::Name), Field::int("end_time"), Field::text("run_name")];
     const SEARCH: &[Field] = &[
         Field::texts("experiment_ids"),
         Field::text("filter"),
@@ -44,8 +39,12 @@ pub(super) fn routes() -> Api {
         Field::texts("order_by"),
         Field::text("page_token"),
     ];
-    const HISTORY: &[Field] =
-        &[RUN_ID, Field::text("metric_key").required(), Field::text("page_token"), Field::int("max_results").unchecked()];
+    const HISTORY: &[Field] = &[
+        RUN_ID,
+        Field::text("metric_key").required(),
+        Field::text("page_token"),
+        Field::int("max_results").unchecked(),
+    ];
     const LIST: &[Field] = &[RUN_ID, Field::text("path"), Field::text("page_token")];
     let (get, post) = (MethodFilter::GET, MethodFilter::POST);
     Api::new()
@@ -157,8 +156,10 @@ async fn create(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
             Ok((vec![MemberFact::Run { id: id.clone() }], ()))
         })
         .await?;
-    let run = mlflow.run(&id).await?;
-    Ok(json!({ "run": run.json(false) }))
+    let mut run = mlflow.run(&id).await?.json(false);
+    // MLflow's server tells of outputs of runs that are looked up.
+    run.as_object_mut().map(|run| run.remove("outputs"));
+    Ok(json!({ "run": run }))
 }
 
 /// A name that people can tell from others.
@@ -168,10 +169,25 @@ fn some_name(id: &str) -> String {
         "rolling", "sunlit", "upland", "windy",
     ];
     const SECOND: [&str; 16] = [
-        "barley", "brook", "chaff", "furrow", "grain", "hopper", "kernel", "meadow", "millstone", "oat", "orchard",
-        "rye", "sail", "sheaf", "spelt", "wheel",
+        "barley",
+        "brook",
+        "chaff",
+        "furrow",
+        "grain",
+        "hopper",
+        "kernel",
+        "meadow",
+        "millstone",
+        "oat",
+        "orchard",
+        "rye",
+        "sail",
+        "sheaf",
+        "spelt",
+        "wheel",
     ];
-    let digit = |place: usize| id[place..=place].chars().next().and_then(|digit| digit.to_digit(16)).unwrap_or_default();
+    let digit =
+        |place: usize| id[place..=place].chars().next().and_then(|digit| digit.to_digit(16)).unwrap_or_default();
     format!("{}-{}-{}", FIRST[digit(0) as usize], SECOND[digit(1) as usize], &id[2..6])
 }
 

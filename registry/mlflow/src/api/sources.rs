@@ -150,7 +150,8 @@ impl Mlflow {
                 ("runs", _) => Err(within(source, "model_id")),
                 (_, None) => Ok(origin(run, Some(id), elsewhere())),
                 (_, Some(_)) => {
-                    let model = self.logged_model(&id).await.map_err(|refusal| unless_missing(refusal, source, "model_id"))?;
+                    let model =
+                        self.logged_model(&id).await.map_err(|refusal| unless_missing(refusal, source, "model_id"))?;
                     let path = path_within(source, &model.artifact_uri).ok_or_else(|| within(source, "model_id"))?;
                     let run = run.or(Some(model.run.clone()).filter(|run| !run.is_empty()));
                     Ok(origin(run, Some(id), under(source, &model.files, path)?))
@@ -194,7 +195,8 @@ impl Mlflow {
             let content = if here { under(source, &model.files, "")? } else { Content::Files(Vec::new()) };
             return Ok(Origin { source: source.to_owned(), run, logged_model: Some(path.to_owned()), content });
         }
-        let (name, which) = path.split_once('/').or_else(|| path.split_once('@')).ok_or_else(|| within(source, "model_id"))?;
+        let (name, which) =
+            path.split_once('/').or_else(|| path.split_once('@')).ok_or_else(|| within(source, "model_id"))?;
         let model = self.model(name).await?;
         let found = match which.parse() {
             Ok(number) if path.contains('/') => model.version(number),
@@ -243,7 +245,8 @@ mod tests {
         for good in ["s3://bucket/a", "https://h/x/y", "mlflow-artifacts:/1/a b", "runs:/abc/model"] {
             assert_eq!(check_plain(good), Ok(()), "{good}");
         }
-        for bad in ["s3://b/../c", "s3://b/%2e%2e/c", "s3://b/%252e%252e/c", "s3://bucket", "dbfs:x", "https://h/a/./b"] {
+        for bad in ["s3://b/../c", "s3://b/%2e%2e/c", "s3://b/%252e%252e/c", "s3://bucket", "dbfs:x", "https://h/a/./b"]
+        {
             assert!(check_plain(bad).is_err(), "{bad}");
         }
     }

@@ -227,7 +227,9 @@ fn value(
     *rest = after;
     let is_list = matches!(value, Value::Texts(_));
     if is_list != matches!(comparator, Comparator::In | Comparator::NotIn) {
-        return Err(Refusal::invalid(format!("IN takes a list of quoted string values, and nothing else does: {text}")));
+        return Err(Refusal::invalid(format!(
+            "IN takes a list of quoted string values, and nothing else does: {text}"
+        )));
     }
     match (value, is_number) {
         (Value::Number(number), true) => Ok(Value::Number(number)),

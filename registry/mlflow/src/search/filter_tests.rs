@@ -106,7 +106,9 @@ fn what_can_not_be_read_is_refused() {
     for text in bad {
         assert!(parse(text, &RUNS).is_err(), "{text}");
     }
-    for text in ["metrics.a > 1", "tags.a IS NULL", "version_number = 'x'", "version_number LIKE '1'", "tags.a IN ('a')"] {
+    for text in
+        ["metrics.a > 1", "tags.a IS NULL", "version_number = 'x'", "version_number LIKE '1'", "tags.a IN ('a')"]
+    {
         assert!(parse(text, &VERSIONS).is_err(), "{text}");
     }
     let many = vec!["params.a = 'x'"; 101].join(" AND ");

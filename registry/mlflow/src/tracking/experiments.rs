@@ -83,7 +83,8 @@ impl View for Experiments {
 
     fn weight(&self) -> usize {
         let pair = |(key, value): (&String, &String)| key.len() + value.len() + 64;
-        let one = |one: &Experiment| one.name.len() + one.location.len() + 200 + one.tags.iter().map(pair).sum::<usize>();
+        let one =
+            |one: &Experiment| one.name.len() + one.location.len() + 200 + one.tags.iter().map(pair).sum::<usize>();
         self.0.values().map(one).sum()
     }
 }

@@ -24,8 +24,12 @@ pub(crate) enum ModelStatus {
 
 impl ModelStatus {
     /// All, by their numbers on the wire from 0.
-    pub const NAMES: &'static [&'static str] =
-        &["LOGGED_MODEL_STATUS_UNSPECIFIED", "LOGGED_MODEL_PENDING", "LOGGED_MODEL_READY", "LOGGED_MODEL_UPLOAD_FAILED"];
+    pub const NAMES: &'static [&'static str] = &[
+        "LOGGED_MODEL_STATUS_UNSPECIFIED",
+        "LOGGED_MODEL_PENDING",
+        "LOGGED_MODEL_READY",
+        "LOGGED_MODEL_UPLOAD_FAILED",
+    ];
 
     pub fn name(self) -> &'static str {
         ModelStatus::NAMES[self as usize]
@@ -85,7 +89,8 @@ impl View for LoggedModel {
         match fact {
             LoggedModelFact::Created { id, experiment, name, model_type, run, artifact_uri } => {
                 let (created, changed) = (at, at);
-                let made = LoggedModel { id, experiment, name, model_type, run, artifact_uri, ..LoggedModel::default() };
+                let made =
+                    LoggedModel { id, experiment, name, model_type, run, artifact_uri, ..LoggedModel::default() };
                 *self = LoggedModel { created, changed, ..made };
             }
             LoggedModelFact::Finalized { status } => {

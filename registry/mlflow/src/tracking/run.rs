@@ -139,9 +139,10 @@ impl View for Run {
     fn weight(&self) -> usize {
         let pairs = self.params.iter().chain(&self.tags).map(|(key, value)| key.len() + value.len() + 64);
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let datasets = self.datasets.iter().map(|one| {
-            one.source.len() + text(&one.schema) + text(&one.profile) + one.tags.len() * 100 + 200
-        });
+        let datasets = self
+            .datasets
+            .iter()
+            .map(|one| one.source.len() + text(&one.schema) + text(&one.profile) + one.tags.len() * 100 + 200);
         let metrics = self.metrics.keys().map(|key| 2 * key.len() + 150);
         pairs.chain(datasets).chain(metrics).sum::<usize>()
             + self.files.weight()
@@ -188,7 +189,8 @@ impl Run {
     /// The whole run as MLflow's clients read it.
     pub fn json(&self, deleted: bool) -> Value {
         let metrics: Vec<Value> = self.metrics.values().map(Metric::json).collect();
-        let data = without_empty(vec![("metrics", metrics), ("params", pairs(&self.params)), ("tags", pairs(&self.tags))]);
+        let data =
+            without_empty(vec![("metrics", metrics), ("params", pairs(&self.params)), ("tags", pairs(&self.tags))]);
         let used: Vec<Value> = self.models_used.iter().map(|model| json!({ "model_id": model })).collect();
         let datasets = self.datasets.iter().map(DatasetInput::json).collect();
         let made = |(model, step): &(String, i64)| json!({ "model_id": model, "step": step });
