@@ -140,7 +140,7 @@ impl Acting<'_> {
                 None => {
                     let version = view.numbered() + 1;
                     let (new, lineage, artifacts) = (new.clone(), lineage.clone(), artifacts.clone());
-                    let external = external.clone();
+                    let external = external.clone().map(Box::new);
                     changes.push(Change::VersionRegistered { version, new, lineage, artifacts, external });
                     changes.extend(labels(Some(version), description, tags));
                     if let Some(signer) = signer {

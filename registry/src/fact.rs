@@ -74,7 +74,7 @@ pub enum Change {
         artifacts: Vec<Digest>,
         /// Where it comes from, when no pipeline made it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        external: Option<External>,
+        external: Option<Box<External>>,
     },
     /// A version is in another stage of its life.
     Staged {

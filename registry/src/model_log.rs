@@ -190,6 +190,7 @@ impl ModelView {
             Change::VersionRegistered { version, new, lineage, artifacts, external } => {
                 self.live(record);
                 let view = VersionView::new(version, record.at, &record.by, new);
+                let external = external.map(|external| *external);
                 self.versions.push(VersionView { lineage, artifacts, external, ..view });
             }
             Change::Staged { version, after, .. } => {

@@ -1,6 +1,6 @@
 //! Serves a home folder to MLflow's clients: `cargo run --example serve_home -- FOLDER 127.0.0.1:5000`, then
-//! `MLFLOW_TRACKING_URI=http://127.0.0.1:5000`. Two runs of a pipeline `churn` stand in for those of a cluster, and the
-//! model `churn` that the first of them registered.
+//! `MLFLOW_TRACKING_URI=http://127.0.0.1:5000`. With `--pipeline` behind it, two runs of a pipeline `churn` stand in for
+//! those of a cluster, and the model `churn` that the first of them registered.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -64,28 +64,34 @@ impl PipelineRuns for TwoRuns {
     }
 }
 
-/// Serves a home until `ended`.
+/// Serves a home until `ended`; `pipeline` says whether one has run in it.
 pub async fn run_home(
     home: &Path,
+    pipeline: bool,
     listener: TcpListener,
     ended: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
     let state: Arc<dyn State> = Arc::new(EmbeddedState::open(home, Synchronous::Normal)?);
     let artifacts: Arc<dyn Artifacts> = Arc::new(DirectoryArtifacts::open(&home.join("artifacts"))?);
     let registry = Registry::new(Arc::clone(&state), Arc::clone(&artifacts));
-    let first = run(1, RunStatus::Finished);
-    let new = NewVersion {
-        model: artifacts.put(MODEL.into()).await?,
-        run: first.run,
-        step: "release".to_owned(),
-        metrics: first.metrics,
-        evidence: None,
-        algorithm: "linear".to_owned(),
-    };
-    let act = Act { by: "pipeline".to_owned(), trace: Some(new.run), at: state.clock().await?.now, ..Act::default() };
-    let registration = Registration { alias: Some("champion".to_owned()), ..Registration::of(new) };
-    registry.on_behalf(act).register("churn", registration).await?;
-    let mlflow = Arc::new(Mlflow::new(registry, state, artifacts, Some(Arc::new(TwoRuns))));
+    let mut known: Option<Arc<dyn PipelineRuns>> = None;
+    if pipeline {
+        let first = run(1, RunStatus::Finished);
+        let new = NewVersion {
+            model: artifacts.put(MODEL.into()).await?,
+            run: first.run,
+            step: "release".to_owned(),
+            metrics: first.metrics,
+            evidence: None,
+            algorithm: "linear".to_owned(),
+        };
+        let at = state.clock().await?.now;
+        let act = Act { by: "pipeline".to_owned(), trace: Some(new.run), at, ..Act::default() };
+        let registration = Registration { alias: Some("champion".to_owned()), ..Registration::of(new) };
+        registry.on_behalf(act).register("churn", registration).await?;
+        known = Some(Arc::new(TwoRuns));
+    }
+    let mlflow = Arc::new(Mlflow::new(registry, state, artifacts, known));
     axum::serve(listener, router(mlflow)).with_graceful_shutdown(ended).await?;
     Ok(())
 }
@@ -94,9 +100,10 @@ pub async fn run_home(
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(home), Some(address)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: serve_home FOLDER ADDRESS".into());
+        return Err("usage: serve_home FOLDER ADDRESS [--pipeline]".into());
     };
+    let pipeline = arguments.next().is_some_and(|argument| argument == "--pipeline");
     let listener = TcpListener::bind(&address).await?;
     println!("MLFLOW_TRACKING_URI=http://{}", listener.local_addr()?);
-    run_home(&PathBuf::from(home), listener, std::future::pending()).await
+    run_home(&PathBuf::from(home), pipeline, listener, std::future::pending()).await
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, any, get};
 use bytes::Bytes;
@@ -141,10 +141,13 @@ async fn upload(
     body: Body,
 ) -> Response {
     let by = caller.map_or_else(|| "mlflow".to_owned(), |caller| caller.0.0);
-    respond(store(&mlflow, &path, &by, body).await)
+    match store(&mlflow, &path, &by, body).await {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(refusal) => refusal.into_response(),
+    }
 }
 
-async fn store(mlflow: &Mlflow, path: &str, by: &str, body: Body) -> Answer {
+async fn store(mlflow: &Mlflow, path: &str, by: &str, body: Body) -> Result<(), Refusal> {
     let place = place_of(path)?;
     if place.path().is_empty() {
         return Err(Refusal::invalid("Invalid path"));
@@ -167,8 +170,7 @@ async fn store(mlflow: &Mlflow, path: &str, by: &str, body: Body) -> Answer {
         check(files)?;
         Ok(vec![FileFact::Stored { path: place.path().to_owned(), file }])
     };
-    mlflow.change_files(&place, by, decide).await?;
-    Ok(nothing())
+    mlflow.change_files(&place, by, decide).await
 }
 
 impl Mlflow {

@@ -77,6 +77,9 @@ pub(super) fn routes() -> Api {
         .route("/runs/log-model", endpoint(post, LOG_MODEL, log_model))
 }
 
+/// Checks a key and its value, which stand at a path of the request.
+type CheckPair = fn(&str, &str, &str) -> Result<(String, String), Refusal>;
+
 fn metric(path: &str, asked: &Asked) -> Result<Metric, Refusal> {
     let text = |name: &str| Some(asked.text(name)).filter(|text| !text.is_empty()).map(str::to_owned);
     let (key, timestamp) = (asked.text("key"), asked.int("timestamp").unwrap_or_default());
@@ -199,7 +202,7 @@ async fn log_batch(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
     let metrics = asked.objects("metrics");
     let metrics = metrics.iter().enumerate().map(|(place, one)| metric(&format!("metrics[{place}]"), one));
     let metrics = metrics.collect::<Result<Vec<Metric>, _>>()?;
-    let pairs = |name: &str, check: fn(&str, &str, &str) -> Result<(String, String), Refusal>| {
+    let pairs = |name: &str, check: CheckPair| {
         let pairs = asked.pairs(name).into_iter().enumerate();
         let checked = pairs.map(|(place, (key, value))| check(&format!("{name}[{place}]"), &key, &value));
         checked.collect::<Result<Vec<_>, Refusal>>()

@@ -6,7 +6,6 @@ use axum::routing::MethodFilter;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::experiments::VIEWS;
 use super::{Answer, Api, endpoint, nothing};
 use crate::Mlflow;
 use crate::pipelines::run_of;
@@ -157,8 +156,10 @@ async fn create(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
             Ok((vec![MemberFact::Run { id: id.clone() }], ()))
         })
         .await?;
-    let run = mlflow.run(&id).await?;
-    Ok(json!({ "run": run.json(false) }))
+    let mut run = mlflow.run(&id).await?.json(false);
+    // MLflow's server tells of outputs of runs that are looked up.
+    run.as_object_mut().map(|run| run.remove("outputs"));
+    Ok(json!({ "run": run }))
 }
 
 /// A name that people can tell from others.

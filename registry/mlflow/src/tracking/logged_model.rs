@@ -59,6 +59,9 @@ pub(crate) enum LoggedModelFact {
     File(FileFact),
 }
 
+/// A metric's name, its dataset's name and digest, and the run that measured it.
+type MetricPlace = (String, Option<(String, String)>, Option<String>);
+
 /// A logged model.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct LoggedModel {
@@ -77,7 +80,7 @@ pub(crate) struct LoggedModel {
     pub params: BTreeMap<String, String>,
     pub tags: BTreeMap<String, String>,
     /// The newest by name, dataset and run.
-    pub metrics: BTreeMap<(String, Option<(String, String)>, Option<String>), Metric>,
+    pub metrics: BTreeMap<MetricPlace, Metric>,
     pub files: Files,
 }
 

@@ -175,7 +175,7 @@ assert second.version in (2, "2") and second.run_id == holder
 client.log_text(holder, "changed", "model/weights.txt")
 there = pathlib.Path(mlflow.artifacts.download_artifacts("models:/doubler/2"))
 assert (there / "weights.txt").read_text() == "weights"
-refused("INVALID_PARAMETER_VALUE", mlflow.register_model, f"runs:/{holder}/nothing", "doubler")
+refused("INVALID_PARAMETER_VALUE", client.create_model_version, "doubler", f"runs:/{holder}/nothing", holder)
 copy = client.copy_model_version("models:/doubler/2", "copied")
 assert copy.source == "models:/doubler/2" and copy.run_id == holder
 there = pathlib.Path(mlflow.artifacts.download_artifacts("models:/copied/1"))
