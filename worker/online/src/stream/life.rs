@@ -30,6 +30,8 @@ use crate::scoring::Scoring;
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long an answer of the broker may take.
 const CALL: Duration = Duration::from_secs(5);
+/// How long a beginning may take, which is a connection and some answers.
+const BEGIN: Duration = Duration::from_secs(30);
 
 /// Why a life has ended.
 pub enum End {
@@ -75,16 +77,21 @@ struct Open {
 impl Life {
     /// Lives until something ends. Returns why, and whether anything was delivered. What was at hand and isn't done
     /// comes again.
-    pub async fn live<S: Future<Output = ()>>(&self, held: &mut Option<Held>, stop: Pin<&mut S>) -> (End, bool) {
+    pub async fn live<S: Future<Output = ()>>(&self, held: &mut Option<Held>, mut stop: Pin<&mut S>) -> (End, bool) {
         let next = held.as_ref().and_then(Held::next);
         if let Some(held) = held.as_mut()
             && !held.renew(next).await
         {
             return (End::Deposed, false);
         }
-        let (channel, mut feed) = match self.begin(next).await {
-            Ok(begun) => begun,
-            Err(error) => return (End::Broken(error), false),
+        let begun = tokio::select! {
+            () = &mut stop => return (End::Stopped, false),
+            begun = tokio::time::timeout(BEGIN, self.begin(next)) => begun,
+        };
+        let (channel, mut feed) = match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return (End::Broken(error), false),
+            Err(error) => return (End::Broken(error.into()), false),
         };
         let reached = Arc::new(Reached::new(next));
         let watch =
@@ -170,9 +177,7 @@ impl Life {
                 }
                 () = tokio::time::sleep_until(renewed + STEP), if held.is_some() => {
                     renewed = Instant::now();
-                    let renew = async { held.as_mut()?.renew(hands.next_offset()).await.then_some(()) };
-                    // A store that doesn't answer changes nothing; what it has done shows with the next time.
-                    if matches!(tokio::time::timeout(STEP, renew).await, Ok(None)) {
+                    if let Some(held) = held && !held.renew(hands.next_offset()).await {
                         return End::Deposed;
                     }
                 }
