@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use gristmill_backends::broker::rabbitmq::{Cause, Line};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
@@ -62,6 +64,8 @@ struct Hands {
     order: Order,
     open: BTreeMap<u64, Open>,
     tasks: JoinSet<(u64, Outcome)>,
+    /// Acknowledgements on their way; nothing waits for one.
+    settling: FuturesUnordered<BoxFuture<'static, Result<(), Cause>>>,
     /// The offset after the last one that was delivered, or where a stream was left.
     next: Option<u64>,
     reached: Arc<Reached>,
@@ -98,8 +102,8 @@ impl Life {
             lag::watch(Arc::clone(&self.taking), Arc::clone(&self.settings), Arc::clone(&reached), &self.scoring);
         let mut watching = JoinSet::new();
         watching.spawn(watch);
-        let (order, open, tasks) = Default::default();
-        let mut hands = Hands { order, open, tasks, next, reached };
+        let (order, open, tasks, settling) = Default::default();
+        let mut hands = Hands { order, open, tasks, settling, next, reached };
         let end = self.run(&channel, &mut feed, &mut hands, held, stop).await;
         let worked = hands.next != next || hands.order.reached() > 0;
         hands.tasks.shutdown().await;
@@ -159,7 +163,7 @@ impl Life {
         // what is at hand is out.
         let mut drained: Option<Instant> = None;
         loop {
-            if drained.is_some() && hands.tasks.is_empty() {
+            if drained.is_some() && hands.tasks.is_empty() && hands.settling.is_empty() {
                 return End::Stopped;
             }
             tokio::select! {
@@ -171,7 +175,10 @@ impl Life {
                         Err(error) => return End::Broken(error.into()),
                     };
                     self.scoring.metrics().stream_messages.with(&[&self.settings.name, outcome.name()]).add(1);
-                    if let Err(error) = hands.done(number).await {
+                    hands.done(number);
+                }
+                Some(settled) = hands.settling.next(), if !hands.settling.is_empty() => {
+                    if let Err(error) = settled {
                         return End::Broken(error);
                     }
                 }
@@ -184,9 +191,7 @@ impl Life {
                 item = feed.deliveries.recv(), if drained.is_none() => match item {
                     Some(Ok(delivery)) => {
                         heard = Instant::now();
-                        if let Err(error) = self.take(hands, delivery).await {
-                            return End::Broken(error);
-                        }
+                        self.take(hands, delivery);
                     }
                     Some(Err(error)) => return End::Broken(error.into()),
                     None => return End::Broken("the broker cancelled it: was the queue deleted?".into()),
@@ -210,13 +215,13 @@ impl Life {
     }
 
     /// Begins with a message.
-    async fn take(&self, hands: &mut Hands, delivery: Delivery) -> Result<(), Cause> {
+    fn take(&self, hands: &mut Hands, delivery: Delivery) {
         let offset = address::offset(&delivery);
         if let (Some(offset), Some(next)) = (offset, hands.next)
             && offset < next
         {
             // The broker begins with a chunk, and this is the part of it that was done before.
-            return acked(&delivery.acker).await;
+            return hands.settle(delivery.acker);
         }
         hands.next = offset.map(|offset| offset + 1).or(hands.next);
         let key = self.settings.key.of(&delivery);
@@ -233,7 +238,6 @@ impl Life {
             let work = Work { scoring: &scoring, settings: &settings, outlets: &outlets };
             (number, work.handle(delivery, key, turn).await)
         });
-        Ok(())
     }
 }
 
@@ -269,7 +273,7 @@ impl Feed {
 
 impl Hands {
     /// A message is out: the next of its key may go, and the broker may forget it.
-    async fn done(&mut self, number: u64) -> Result<(), Cause> {
+    fn done(&mut self, number: u64) {
         let next = self.order.done(number);
         if let Some(turn) = next.and_then(|next| self.open.get_mut(&next)?.turn.take()) {
             // It waits, or hasn't come to that yet.
@@ -277,10 +281,13 @@ impl Hands {
         }
         let open = self.open.remove(&number);
         self.told();
-        match open {
-            Some(open) => acked(&open.acker).await,
-            None => Ok(()),
+        if let Some(open) = open {
+            self.settle(open.acker);
         }
+    }
+
+    fn settle(&self, acker: Acker) {
+        self.settling.push(Box::pin(async move { acked(&acker).await }));
     }
 
     /// The offset below which all is done.
