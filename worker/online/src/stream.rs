@@ -26,7 +26,7 @@ pub mod address;
 mod lag;
 mod life;
 mod message;
-pub mod order;
+mod order;
 pub mod progress;
 
 use std::sync::Arc;
