@@ -61,7 +61,10 @@ impl Outlets {
         let _slot = self.slots.acquire().await.map_err(|error| PublishError::Unknown(error.into()))?;
         let channel = match self.take() {
             Some(channel) => channel,
-            None => self.open().await.map_err(PublishError::Unknown)?,
+            None => match tokio::time::timeout(CONFIRM_WITHIN, self.open()).await {
+                Ok(channel) => channel.map_err(PublishError::Unknown)?,
+                Err(error) => return Err(PublishError::Unknown(error.into())),
+            },
         };
         let published = tokio::time::timeout(CONFIRM_WITHIN, one(&channel, to, properties, body)).await;
         let Ok(confirmation) = published else {

@@ -135,7 +135,10 @@ pub async fn serve_queue(
             (slot, (delivery, settle)) = next => {
                 at_hand.spawn(Arc::clone(&server).handle(delivery, settle, slot.ok()));
             }
-            Some(_) = at_hand.join_next(), if !at_hand.is_empty() => {}
+            Some(Err(error)) = at_hand.join_next(), if !at_hand.is_empty() => {
+                // It stays unsettled, and is delivered again when the connection ends.
+                tracing::error!(error = &error as &dyn std::error::Error, "a request's task has failed");
+            }
         }
     }
     // What was pushed here and isn't begun is another server's at once.

@@ -28,7 +28,7 @@ pub enum KeyOf {
 
 impl KeyOf {
     /// A message's key. Messages that don't have what was asked for share one, and so keep their order too.
-    pub fn of(&self, delivery: &Delivery) -> Key {
+    pub(super) fn of(&self, delivery: &Delivery) -> Key {
         let text = match self {
             KeyOf::Nothing => return None,
             KeyOf::Header(name) => letter::header(&delivery.properties, name),
@@ -51,7 +51,7 @@ fn column(body: &[u8], name: &str) -> Option<String> {
 }
 
 /// A message's place in a stream.
-pub fn offset(delivery: &Delivery) -> Option<u64> {
+pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
     match delivery.properties.headers().as_ref()?.inner().get(OFFSET)? {
         AMQPValue::LongLongInt(offset) => u64::try_from(*offset).ok(),
         _ => None,
@@ -60,7 +60,7 @@ pub fn offset(delivery: &Delivery) -> Option<u64> {
 
 /// The id of a message's effect: the same whenever and by whomever the message is scored. One that has neither an
 /// id nor a place in a stream can't be known again, and has none.
-pub fn effect_id(stream: &str, queue: &str, delivery: &Delivery) -> Option<String> {
+pub(super) fn effect_id(stream: &str, queue: &str, delivery: &Delivery) -> Option<String> {
     let id = match (delivery.properties.message_id(), offset(delivery)) {
         (Some(id), _) if !id.as_str().is_empty() => format!("{stream}/{id}"),
         (_, Some(offset)) => format!("{stream}/{queue}/{offset}"),

@@ -7,6 +7,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use gristmill_backends::broker::rabbitmq::{Cause, Line};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
@@ -30,6 +32,8 @@ use crate::scoring::Scoring;
 const SILENCE: Duration = Duration::from_secs(10);
 /// How long an answer of the broker may take.
 const CALL: Duration = Duration::from_secs(5);
+/// How long a beginning may take, which is a connection and some answers.
+const BEGIN: Duration = Duration::from_secs(30);
 
 /// Why a life has ended.
 pub enum End {
@@ -60,6 +64,8 @@ struct Hands {
     order: Order,
     open: BTreeMap<u64, Open>,
     tasks: JoinSet<(u64, Outcome)>,
+    /// Acknowledgements on their way; nothing waits for one.
+    settling: FuturesUnordered<BoxFuture<'static, Result<(), Cause>>>,
     /// The offset after the last one that was delivered, or where a stream was left.
     next: Option<u64>,
     reached: Arc<Reached>,
@@ -75,24 +81,29 @@ struct Open {
 impl Life {
     /// Lives until something ends. Returns why, and whether anything was delivered. What was at hand and isn't done
     /// comes again.
-    pub async fn live<S: Future<Output = ()>>(&self, held: &mut Option<Held>, stop: Pin<&mut S>) -> (End, bool) {
+    pub async fn live<S: Future<Output = ()>>(&self, held: &mut Option<Held>, mut stop: Pin<&mut S>) -> (End, bool) {
         let next = held.as_ref().and_then(Held::next);
         if let Some(held) = held.as_mut()
             && !held.renew(next).await
         {
             return (End::Deposed, false);
         }
-        let (channel, mut feed) = match self.begin(next).await {
-            Ok(begun) => begun,
-            Err(error) => return (End::Broken(error), false),
+        let begun = tokio::select! {
+            () = &mut stop => return (End::Stopped, false),
+            begun = tokio::time::timeout(BEGIN, self.begin(next)) => begun,
+        };
+        let (channel, mut feed) = match begun {
+            Ok(Ok(begun)) => begun,
+            Ok(Err(error)) => return (End::Broken(error), false),
+            Err(error) => return (End::Broken(error.into()), false),
         };
         let reached = Arc::new(Reached::new(next));
         let watch =
             lag::watch(Arc::clone(&self.taking), Arc::clone(&self.settings), Arc::clone(&reached), &self.scoring);
         let mut watching = JoinSet::new();
         watching.spawn(watch);
-        let (order, open, tasks) = Default::default();
-        let mut hands = Hands { order, open, tasks, next, reached };
+        let (order, open, tasks, settling) = Default::default();
+        let mut hands = Hands { order, open, tasks, settling, next, reached };
         let end = self.run(&channel, &mut feed, &mut hands, held, stop).await;
         let worked = hands.next != next || hands.order.reached() > 0;
         hands.tasks.shutdown().await;
@@ -152,7 +163,7 @@ impl Life {
         // what is at hand is out.
         let mut drained: Option<Instant> = None;
         loop {
-            if drained.is_some() && hands.tasks.is_empty() {
+            if drained.is_some() && hands.tasks.is_empty() && hands.settling.is_empty() {
                 return End::Stopped;
             }
             tokio::select! {
@@ -164,24 +175,23 @@ impl Life {
                         Err(error) => return End::Broken(error.into()),
                     };
                     self.scoring.metrics().stream_messages.with(&[&self.settings.name, outcome.name()]).add(1);
-                    if let Err(error) = hands.done(number).await {
+                    hands.done(number);
+                }
+                Some(settled) = hands.settling.next(), if !hands.settling.is_empty() => {
+                    if let Err(error) = settled {
                         return End::Broken(error);
                     }
                 }
                 () = tokio::time::sleep_until(renewed + STEP), if held.is_some() => {
                     renewed = Instant::now();
-                    let renew = async { held.as_mut()?.renew(hands.next_offset()).await.then_some(()) };
-                    // A store that doesn't answer changes nothing; what it has done shows with the next time.
-                    if matches!(tokio::time::timeout(STEP, renew).await, Ok(None)) {
+                    if let Some(held) = held && !held.renew(hands.next_offset()).await {
                         return End::Deposed;
                     }
                 }
                 item = feed.deliveries.recv(), if drained.is_none() => match item {
                     Some(Ok(delivery)) => {
                         heard = Instant::now();
-                        if let Err(error) = self.take(hands, delivery).await {
-                            return End::Broken(error);
-                        }
+                        self.take(hands, delivery);
                     }
                     Some(Err(error)) => return End::Broken(error.into()),
                     None => return End::Broken("the broker cancelled it: was the queue deleted?".into()),
@@ -205,13 +215,13 @@ impl Life {
     }
 
     /// Begins with a message.
-    async fn take(&self, hands: &mut Hands, delivery: Delivery) -> Result<(), Cause> {
+    fn take(&self, hands: &mut Hands, delivery: Delivery) {
         let offset = address::offset(&delivery);
         if let (Some(offset), Some(next)) = (offset, hands.next)
             && offset < next
         {
             // The broker begins with a chunk, and this is the part of it that was done before.
-            return acked(&delivery.acker).await;
+            return hands.settle(delivery.acker);
         }
         hands.next = offset.map(|offset| offset + 1).or(hands.next);
         let key = self.settings.key.of(&delivery);
@@ -228,7 +238,6 @@ impl Life {
             let work = Work { scoring: &scoring, settings: &settings, outlets: &outlets };
             (number, work.handle(delivery, key, turn).await)
         });
-        Ok(())
     }
 }
 
@@ -264,7 +273,7 @@ impl Feed {
 
 impl Hands {
     /// A message is out: the next of its key may go, and the broker may forget it.
-    async fn done(&mut self, number: u64) -> Result<(), Cause> {
+    fn done(&mut self, number: u64) {
         let next = self.order.done(number);
         if let Some(turn) = next.and_then(|next| self.open.get_mut(&next)?.turn.take()) {
             // It waits, or hasn't come to that yet.
@@ -272,10 +281,13 @@ impl Hands {
         }
         let open = self.open.remove(&number);
         self.told();
-        match open {
-            Some(open) => acked(&open.acker).await,
-            None => Ok(()),
+        if let Some(open) = open {
+            self.settle(open.acker);
         }
+    }
+
+    fn settle(&self, acker: Acker) {
+        self.settling.push(Box::pin(async move { acked(&acker).await }));
     }
 
     /// The offset below which all is done.

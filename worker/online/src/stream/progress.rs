@@ -123,10 +123,15 @@ impl Held {
     pub async fn renew(&mut self, next: Option<u64>) -> bool {
         self.next = next.or(self.next);
         let said = Said { holder: self.holder.clone(), next: self.next };
-        match self.write(&said).await {
-            Ok(still) => still,
-            Err(error) => {
+        match tokio::time::timeout(STEP, self.write(&said)).await {
+            Ok(Ok(still)) => still,
+            Ok(Err(error)) => {
                 tracing::warn!(key = self.key, error = &error as &dyn std::error::Error, "progress isn't kept");
+                true
+            }
+            // What the store has made of it shows with the next write.
+            Err(_) => {
+                tracing::warn!(key = self.key, "progress isn't kept in time");
                 true
             }
         }
@@ -135,12 +140,14 @@ impl Held {
     /// Lets another begin at once.
     pub async fn release(mut self) {
         let said = Said { holder: String::new(), next: self.next };
-        if let Err(error) = self.write(&said).await {
-            tracing::warn!(
-                key = self.key,
-                error = &error as &dyn std::error::Error,
-                "a stream isn't given up in order"
-            );
+        // Without it the next waits for the length of a lease.
+        match tokio::time::timeout(STEP, self.write(&said)).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(key = self.key, error, "a stream isn't given up in order");
+            }
+            Err(_) => tracing::warn!(key = self.key, "a stream isn't given up in time"),
         }
     }
 

@@ -9,7 +9,7 @@ import uuid
 
 import pika
 
-QUEUE = "gristmill.score"
+QUEUE = sys.argv[2]
 connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
 channel = connection.channel()
 replies = channel.queue_declare("", exclusive=True).method.queue
@@ -112,7 +112,7 @@ late = [
     send(request(1, 1), {"gristmill-timeout-ms": 0}),
 ]
 
-many = {send(request(x, 1)): x for x in range(500)}
+many = {send(request(x, 1)): x for x in range(300)}
 for id, x in many.items():
     properties, body = wait(id)
     assert json.loads(body)["outputs"][0]["data"] == [x + 1], body

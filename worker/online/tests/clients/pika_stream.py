@@ -1,4 +1,4 @@
-"""pika before and behind a stream: `pika_stream.py URL queue|stream` sends to `events` and reads what comes of it."""
+"""pika before and behind a stream: `pika_stream.py URL PREFIX queue|stream` sends to its events and reads what comes of it."""
 
 import json
 import sys
@@ -7,11 +7,12 @@ import time
 import pika
 
 connection = pika.BlockingConnection(pika.URLParameters(sys.argv[1]))
-kind = sys.argv[2]
+prefix, kind = sys.argv[2:]
+SOURCE, EXCHANGE, OUT = f"{prefix}.events", f"{prefix}.scores", f"{prefix}.out"
 channel = connection.channel()
-channel.exchange_declare("scores", "topic", durable=True)
-channel.queue_declare("out", durable=True)
-channel.queue_bind("out", "scores", "scores.#")
+channel.exchange_declare(EXCHANGE, "topic", durable=True)
+channel.queue_declare(OUT, durable=True)
+channel.queue_bind(OUT, EXCHANGE, "scores.#")
 
 CUSTOMERS = 7
 
@@ -27,7 +28,7 @@ def send(number, body=None):
         timestamp=int(time.time()),
         delivery_mode=2,
     )
-    channel.basic_publish("", "events", body, properties)
+    channel.basic_publish("", SOURCE, body, properties)
 
 
 for number in range(300):
@@ -51,7 +52,7 @@ def consume(queue, count):
 
 last = {}
 ids = set()
-for routing_key, properties, body in consume("out", 400):
+for routing_key, properties, body in consume(OUT, 400):
     number = int(properties.correlation_id.removeprefix("c-"))
     answer = json.loads(body)
     assert answer["outputs"][0]["data"] == [2 * number], answer
@@ -63,11 +64,11 @@ for routing_key, properties, body in consume("out", 400):
     assert headers["x-deduplication-header"] == properties.message_id, properties
     assert headers["gristmill-status"] == 200 and headers["gristmill-key"] == f"customer {customer}", headers
     assert headers["x-request-id"] == f"r-{number}" and headers["gristmill-model-version"] == "1", headers
-    expected = f"orders/m-{number}" if kind == "queue" else f"orders/events/{number}"
+    expected = f"orders/m-{number}" if kind == "queue" else f"orders/{SOURCE}/{number}"
     assert properties.message_id == expected, properties.message_id
     ids.add(properties.message_id)
 assert len(ids) == 400
 
-((_, properties, body),) = consume("events.dead", 1)
+((_, properties, body),) = consume(f"{SOURCE}.dead", 1)
 assert body == b"{" and "failed to read the body" in properties.headers["gristmill-reason"], properties
 assert properties.headers["gristmill-attempts"] == 1 and properties.correlation_id == "c-300", properties

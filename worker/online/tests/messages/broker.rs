@@ -1,7 +1,9 @@
-//! A private RabbitMQ for each test, and processes of this program that can be killed.
+//! Private RabbitMQ servers, and processes of this program that can be killed.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use lapin::{Channel, Connection, ConnectionProperties};
@@ -22,6 +24,23 @@ impl Broker {
         broker
     }
 
+    /// The one that tests share: which don't break it.
+    pub fn shared() -> Arc<Broker> {
+        static SHARED: Mutex<Weak<Broker>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let broker = Arc::new(Broker::start());
+            *shared = Arc::downgrade(&broker);
+            broker
+        })
+    }
+
+    /// What names begin with that nobody else uses.
+    pub fn prefix() -> String {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        format!("test{}", LAST.fetch_add(1, Ordering::Relaxed))
+    }
+
     /// Runs `deploy/local/servers` for this folder.
     pub fn control(&self, before: &[&str], after: &[&str]) {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/local/servers");
@@ -34,11 +53,6 @@ impl Broker {
     pub fn url(&self) -> String {
         let port = std::fs::read_to_string(self.folder.path().join("rabbitmq/port")).unwrap();
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", port.trim())
-    }
-
-    /// A folder that lives as long as the broker.
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
     }
 
     /// A connection of the test's own.

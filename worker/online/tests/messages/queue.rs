@@ -21,44 +21,52 @@ use super::{python, serve_sum};
 
 struct Server {
     scoring: Arc<Scoring>,
+    queue: String,
     end: oneshot::Sender<()>,
     task: JoinHandle<usize>,
 }
 
-async fn start(url: &str) -> Server {
-    start_with(url, serve_sum::scoring().await.unwrap())
+fn settings(queue: &str) -> QueueSettings {
+    QueueSettings { queue: queue.to_owned(), ..QueueSettings::default() }
 }
 
-fn start_with(url: &str, scoring: Arc<Scoring>) -> Server {
+async fn start(url: &str, queue: &str) -> Server {
+    start_with(url, queue, serve_sum::scoring().await.unwrap())
+}
+
+fn start_with(url: &str, queue: &str, scoring: Arc<Scoring>) -> Server {
     let (end, ended) = oneshot::channel::<()>();
-    let (url, its) = (url.to_owned(), Arc::clone(&scoring));
-    let serve = async move { serve_queue(&url, its, QueueSettings::default(), async { drop(ended.await) }).await };
+    let (url, its, settings) = (url.to_owned(), Arc::clone(&scoring), settings(queue));
+    let serve = async move { serve_queue(&url, its, settings, async { drop(ended.await) }).await };
     let task = tokio::spawn(async { serve.await.unwrap() });
-    Server { scoring, end, task }
+    Server { scoring, queue: queue.to_owned(), end, task }
 }
 
-fn count(scoring: &Scoring, outcome: &str) -> u64 {
-    scoring.metrics().queue_requests.with(&["gristmill.score", outcome]).value()
+impl Server {
+    fn count(&self, outcome: &str) -> u64 {
+        self.scoring.metrics().queue_requests.with(&[&self.queue, outcome]).value()
+    }
 }
 
-/// Publishes a request with a number, and the reply queue's name.
-async fn ask(channel: &lapin::Channel, x: u64, replies: &str) {
+/// Publishes a request with a number.
+async fn ask(channel: &lapin::Channel, queue: &str, x: u64) {
     let body = format!(
         r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"FP64","data":[{x}]}},{{"name":"y","shape":[1],"datatype":"FP64","data":[1]}}]}}"#
     );
     let properties = BasicProperties::default()
-        .with_reply_to(replies.into())
+        .with_reply_to(format!("{queue}.replies").into())
         .with_correlation_id(x.to_string().into())
         .with_delivery_mode(2);
     let options = BasicPublishOptions::default();
-    channel.basic_publish("".into(), "gristmill.score".into(), options, body.as_bytes(), properties).await.unwrap();
+    channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties).await.unwrap();
 }
 
-async fn replies(channel: &lapin::Channel, durable: bool) -> lapin::Consumer {
+async fn replies(channel: &lapin::Channel, queue: &str, durable: bool) -> lapin::Consumer {
     let options = QueueDeclareOptions { durable, ..QueueDeclareOptions::default() };
-    channel.queue_declare("replies".into(), options, FieldTable::default()).await.unwrap();
+    let replies = format!("{queue}.replies");
+    channel.queue_declare(replies.as_str().into(), options, FieldTable::default()).await.unwrap();
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    channel.basic_consume("replies".into(), "".into(), options, FieldTable::default()).await.unwrap()
+    channel.basic_consume(replies.into(), "".into(), options, FieldTable::default()).await.unwrap()
 }
 
 async fn next(consumer: &mut lapin::Consumer) -> lapin::message::Delivery {
@@ -67,29 +75,31 @@ async fn next(consumer: &mut lapin::Consumer) -> lapin::message::Delivery {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pika_gets_its_answers_and_what_nobody_waits_for_is_dropped() {
-    let broker = Broker::start();
-    let server = start(&broker.url()).await;
+    let (broker, queue) = (Broker::shared(), Broker::prefix());
+    let server = start(&broker.url(), &queue).await;
     let url = broker.url();
-    let script = move || python::run(python::CLIENTS.script("pika_queue.py").arg(url));
+    let script = move || {
+        python::run(python::CLIENTS.script("pika_queue.py").arg(url).arg(queue));
+    };
     tokio::task::spawn_blocking(script).await.unwrap();
     becomes("late and unanswerable requests are counted", async || {
-        count(&server.scoring, "expired") == 2 && count(&server.scoring, "unanswerable") == 2
+        server.count("expired") == 2 && server.count("unanswerable") == 2
     })
     .await;
-    assert_eq!(count(&server.scoring, "refused"), 6);
-    assert!(count(&server.scoring, "answered") >= 505);
+    assert_eq!(server.count("refused"), 6);
+    assert!(server.count("answered") >= 305);
     drop(server.end);
     assert_eq!(server.task.await.unwrap(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broker_that_is_killed_is_served_again_and_so_are_its_requests() {
-    let broker = Arc::new(Broker::start());
-    let server = start(&broker.url()).await;
+    let (broker, queue) = (Arc::new(Broker::start()), Broker::prefix());
+    let server = start(&broker.url(), &queue).await;
     {
         let (_connection, channel) = broker.channel().await;
-        let mut answers = replies(&channel, true).await;
-        ask(&channel, 1, "replies").await;
+        let mut answers = replies(&channel, &queue, true).await;
+        ask(&channel, &queue, 1).await;
         next(&mut answers).await;
     }
     let restarted = Arc::clone(&broker);
@@ -99,9 +109,9 @@ async fn a_broker_that_is_killed_is_served_again_and_so_are_its_requests() {
     };
     tokio::task::spawn_blocking(restart).await.unwrap();
     let (_connection, channel) = broker.channel().await;
-    let mut answers = replies(&channel, true).await;
+    let mut answers = replies(&channel, &queue, true).await;
     for x in 0..50 {
-        ask(&channel, x, "replies").await;
+        ask(&channel, &queue, x).await;
     }
     let mut open: std::collections::BTreeSet<String> = (0..50).map(|x: u64| x.to_string()).collect();
     while !open.is_empty() {
@@ -114,18 +124,18 @@ async fn a_broker_that_is_killed_is_served_again_and_so_are_its_requests() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_a_server_that_is_killed_are_answered_by_another() {
-    let broker = Broker::start();
+    let (broker, queue) = (Broker::shared(), Broker::prefix());
     let url = broker.url();
-    let variables = [("GRISTMILL_TEST_URL", url.as_str())];
+    let variables = [("GRISTMILL_TEST_URL", url.as_str()), ("GRISTMILL_TEST_QUEUE", &queue)];
     let first = Process::start("queue::process", &variables);
     let (_connection, channel) = broker.channel().await;
-    let mut answers = replies(&channel, false).await;
+    let mut answers = replies(&channel, &queue, false).await;
     // The first answers say that the process is at work.
-    ask(&channel, 0, "replies").await;
+    ask(&channel, &queue, 0).await;
     next(&mut answers).await;
-    let mut open: std::collections::BTreeSet<String> = (1..=2_000).map(|x: u64| x.to_string()).collect();
-    for x in 1..=2_000 {
-        ask(&channel, x, "replies").await;
+    let mut open: std::collections::BTreeSet<String> = (1..=1_000).map(|x: u64| x.to_string()).collect();
+    for x in 1..=1_000 {
+        ask(&channel, &queue, x).await;
     }
     for _ in 0..100 {
         let answer = next(&mut answers).await;
@@ -168,7 +178,7 @@ impl Source for Slow {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_http_would_shed_waits_in_the_queue() {
-    let broker = Broker::start();
+    let (broker, queue) = (Broker::shared(), Broker::prefix());
     let signature = Signature::new(vec![Field::new("x", Kind::Number)], Vec::new());
     let models = Models::new(Arc::new(Slow(signature)), 1_000);
     models.refresh().await.unwrap();
@@ -181,16 +191,16 @@ async fn what_http_would_shed_waits_in_the_queue() {
     };
     let metrics = Arc::new(Metrics::new(None));
     let scoring = Arc::new(Scoring::new(models, Engine::start(settings).unwrap(), metrics, None));
-    let server = start_with(&broker.url(), Arc::clone(&scoring));
+    let server = start_with(&broker.url(), &queue, Arc::clone(&scoring));
     let (_connection, channel) = broker.channel().await;
-    let mut answers = replies(&channel, false).await;
+    let mut answers = replies(&channel, &queue, false).await;
     becomes("it serves", async || {
-        ask(&channel, 0, "replies").await;
+        ask(&channel, &queue, 0).await;
         tokio::time::timeout(Duration::from_secs(1), answers.next()).await.is_ok()
     })
     .await;
     for x in 1..=300 {
-        ask(&channel, x, "replies").await;
+        ask(&channel, &queue, x).await;
     }
     let mut open: std::collections::BTreeSet<String> = (1..=300).map(|x: u64| x.to_string()).collect();
     while !open.is_empty() {
@@ -198,7 +208,7 @@ async fn what_http_would_shed_waits_in_the_queue() {
         assert!(!String::from_utf8_lossy(&answer.data).contains("error"), "{answer:?}");
         open.remove(answer.properties.correlation_id().as_ref().unwrap().as_str());
     }
-    assert_eq!(count(&scoring, "refused"), 0);
+    assert_eq!(server.count("refused"), 0);
     let refused = scoring.models().lanes()[0].counts().failed;
     assert!(refused > 0, "the engine had room for all at once, so nothing was shown");
     drop(server.end);
@@ -209,7 +219,8 @@ async fn what_http_would_shed_waits_in_the_queue() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a process that other tests start"]
 async fn process() {
-    let url = std::env::var("GRISTMILL_TEST_URL").unwrap();
+    let variable = |name: &str| std::env::var(name).unwrap();
+    let (url, settings) = (variable("GRISTMILL_TEST_URL"), settings(&variable("GRISTMILL_TEST_QUEUE")));
     let scoring = serve_sum::scoring().await.unwrap();
-    serve_queue(&url, scoring, QueueSettings::default(), std::future::pending()).await.unwrap();
+    serve_queue(&url, scoring, settings, std::future::pending()).await.unwrap();
 }

@@ -16,7 +16,7 @@ use gristmill_online::stream::{Poison, Source, StreamSettings, run_stream};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -62,17 +62,18 @@ impl Progress for Folder {
     }
 }
 
-fn source(kind: &str, folder: &Path) -> Source {
+fn source(kind: &str, prefix: &str, folder: &Path) -> Source {
+    let queue = format!("{prefix}.events");
     match kind {
-        "queue" => Source::Queue { queue: "events".to_owned(), queue_type: QueueType::Classic },
-        "quorum" => Source::Queue { queue: "events".to_owned(), queue_type: QueueType::Quorum },
-        _ => Source::Stream { queue: "events".to_owned(), progress: Arc::new(Folder(folder.to_owned())) },
+        "queue" => Source::Queue { queue, queue_type: QueueType::Classic },
+        "quorum" => Source::Queue { queue, queue_type: QueueType::Quorum },
+        _ => Source::Stream { queue, progress: Arc::new(Folder(folder.to_owned())) },
     }
 }
 
-fn settings(kind: &str, folder: &Path) -> StreamSettings {
+fn settings(kind: &str, prefix: &str, folder: &Path) -> StreamSettings {
     let routing_key = "scores.{key}".parse().unwrap();
-    StreamSettings::new("orders", source(kind, folder), "scores", routing_key)
+    StreamSettings::new("orders", source(kind, prefix, folder), &format!("{prefix}.scores"), routing_key)
 }
 
 struct Running {
@@ -90,15 +91,16 @@ async fn start(url: &str, settings: StreamSettings) -> Running {
 }
 
 /// The exchange, and a queue that gets all of it.
-async fn outputs(channel: &Channel) -> lapin::Consumer {
+async fn outputs(channel: &Channel, prefix: &str) -> lapin::Consumer {
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
     let none = FieldTable::default;
-    channel.exchange_declare("scores".into(), ExchangeKind::Topic, durable, none()).await.unwrap();
-    channel.queue_declare("out".into(), QueueDeclareOptions::durable(), none()).await.unwrap();
+    let name = |part: &str| -> ShortString { format!("{prefix}.{part}").into() };
+    channel.exchange_declare(name("scores"), ExchangeKind::Topic, durable, none()).await.unwrap();
+    channel.queue_declare(name("out"), QueueDeclareOptions::durable(), none()).await.unwrap();
     let bind = QueueBindOptions::default();
-    channel.queue_bind("out".into(), "scores".into(), "scores.#".into(), bind, none()).await.unwrap();
+    channel.queue_bind(name("out"), name("scores"), "scores.#".into(), bind, none()).await.unwrap();
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    channel.basic_consume("out".into(), "".into(), options, none()).await.unwrap()
+    channel.basic_consume(name("out"), "".into(), options, none()).await.unwrap()
 }
 
 async fn next(consumer: &mut lapin::Consumer) -> lapin::message::Delivery {
@@ -106,7 +108,7 @@ async fn next(consumer: &mut lapin::Consumer) -> lapin::message::Delivery {
 }
 
 /// Sends a request whose key is in its column `kind`, and whose sum is its number.
-async fn send(channel: &Channel, number: u64, id: bool, sent_s: u64) {
+async fn send(channel: &Channel, prefix: &str, number: u64, id: bool, sent_s: u64) {
     let body = format!(
         r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"FP64","data":[{number}]}},{{"name":"y","shape":[1],"datatype":"FP64","data":[0]}},{{"name":"kind","shape":[1],"datatype":"BYTES","data":["k{}"]}}]}}"#,
         number % 7
@@ -116,7 +118,10 @@ async fn send(channel: &Channel, number: u64, id: bool, sent_s: u64) {
         properties = properties.with_message_id(number.to_string().into());
     }
     let options = BasicPublishOptions::default();
-    channel.basic_publish("".into(), "events".into(), options, body.as_bytes(), properties).await.unwrap();
+    channel
+        .basic_publish("".into(), format!("{prefix}.events").into(), options, body.as_bytes(), properties)
+        .await
+        .unwrap();
 }
 
 fn now_s() -> u64 {
@@ -124,32 +129,32 @@ fn now_s() -> u64 {
 }
 
 /// Waits for the queue of dead letters, which is made when the source is there.
-async fn declared(connection: &lapin::Connection) {
+async fn declared(connection: &lapin::Connection, prefix: &str) {
     becomes("the queues are declared", async || {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
         let probe = connection.create_channel().await.unwrap();
-        probe.queue_declare("events.dead".into(), passive, FieldTable::default()).await.is_ok()
+        probe.queue_declare(format!("{prefix}.events.dead").into(), passive, FieldTable::default()).await.is_ok()
     })
     .await;
 }
 
-async fn declare_stream(channel: &Channel) {
+async fn declare_stream(channel: &Channel, prefix: &str) {
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), AMQPValue::LongString("stream".into()));
-    channel.queue_declare("events".into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
+    channel.queue_declare(format!("{prefix}.events").into(), QueueDeclareOptions::durable(), arguments).await.unwrap();
 }
 
 async fn pika(kind: &'static str) {
-    let broker = Broker::start();
-    let mut settings = settings(kind, broker.folder());
+    let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
+    let mut settings = settings(kind, &prefix, folder.path());
     settings.key = KeyOf::Header("customer".to_owned());
     let running = start(&broker.url(), settings).await;
     let (connection, channel) = broker.channel().await;
     drop(channel);
-    declared(&connection).await;
+    declared(&connection, &prefix).await;
     let url = broker.url();
     let script = move || {
-        python::run(python::CLIENTS.script("pika_stream.py").arg(url).arg(kind));
+        python::run(python::CLIENTS.script("pika_stream.py").arg(url).arg(prefix).arg(kind));
     };
     tokio::task::spawn_blocking(script).await.unwrap();
     let count = |outcome| running.scoring.metrics().stream_messages.with(&["orders", outcome]).value();
@@ -171,23 +176,27 @@ async fn pika_sees_a_stream_scored_in_order_and_poison_put_aside() {
 /// Two processes, of which the one at work is killed in the middle.
 async fn kill(kind: &str) {
     const HALF: u64 = 700;
-    let broker = Broker::start();
-    let (url, folder) = (broker.url(), broker.folder().to_str().unwrap().to_owned());
+    let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
+    let (url, path) = (broker.url(), folder.path().to_str().unwrap().to_owned());
     let (connection, channel) = broker.channel().await;
-    let mut effects = outputs(&channel).await;
+    let mut effects = outputs(&channel, &prefix).await;
     if kind == "stream" {
-        declare_stream(&channel).await;
+        declare_stream(&channel, &prefix).await;
     }
-    let variables =
-        [("GRISTMILL_TEST_URL", url.as_str()), ("GRISTMILL_TEST_KIND", kind), ("GRISTMILL_TEST_FOLDER", &folder)];
+    let variables = [
+        ("GRISTMILL_TEST_URL", url.as_str()),
+        ("GRISTMILL_TEST_PREFIX", &prefix),
+        ("GRISTMILL_TEST_KIND", kind),
+        ("GRISTMILL_TEST_FOLDER", &path),
+    ];
     let first = Process::start("stream::process", &variables);
     if kind != "stream" {
         // What is published without confirmation to a quorum queue in the making is lost.
-        declared(&connection).await;
+        declared(&connection, &prefix).await;
     }
     let with_id = kind != "stream";
     for number in 0..HALF {
-        send(&channel, number, with_id, now_s()).await;
+        send(&channel, &prefix, number, with_id, now_s()).await;
     }
     let mut seen: BTreeMap<String, u64> = BTreeMap::new();
     let mut last: BTreeMap<u64, u64> = BTreeMap::new();
@@ -215,7 +224,7 @@ async fn kill(kind: &str) {
     first.kill();
     let killed = Instant::now();
     for number in HALF..2 * HALF {
-        send(&channel, number, with_id, now_s()).await;
+        send(&channel, &prefix, number, with_id, now_s()).await;
     }
     while see(next(&mut effects).await) < 2 * HALF {}
     drop(second);
@@ -244,7 +253,7 @@ async fn each_effect_of_a_quorum_queue_happens_once_and_in_order_when_a_process_
 async fn process() {
     let variable = |name: &str| std::env::var(name).unwrap();
     let folder = PathBuf::from(variable("GRISTMILL_TEST_FOLDER"));
-    let mut settings = settings(&variable("GRISTMILL_TEST_KIND"), &folder);
+    let mut settings = settings(&variable("GRISTMILL_TEST_KIND"), &variable("GRISTMILL_TEST_PREFIX"), &folder);
     settings.key = KeyOf::Column("kind".to_owned());
     let scoring = serve_sum::scoring().await.unwrap();
     run_stream(&variable("GRISTMILL_TEST_URL"), scoring, settings, std::future::pending()).await.unwrap();
@@ -252,14 +261,14 @@ async fn process() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
-    let broker = Broker::start();
+    let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
     let (_connection, channel) = broker.channel().await;
-    let mut effects = outputs(&channel).await;
-    declare_stream(&channel).await;
+    let mut effects = outputs(&channel, &prefix).await;
+    declare_stream(&channel, &prefix).await;
     for number in 0..300 {
-        send(&channel, number, false, now_s() - 100).await;
+        send(&channel, &prefix, number, false, now_s() - 100).await;
     }
-    let mut waiting = settings("stream", broker.folder());
+    let mut waiting = settings("stream", &prefix, folder.path());
     waiting.model = Some("nothing".to_owned());
     waiting.drain_max = Duration::ZERO;
     waiting.at_once_max = 10;
@@ -273,7 +282,7 @@ async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
     running.task.await.unwrap();
 
     // The next begins at once, with what the first took and didn't do.
-    let mut working = settings("stream", broker.folder());
+    let mut working = settings("stream", &prefix, folder.path());
     working.at_once_max = 10;
     let running = start(&broker.url(), working.clone()).await;
     let mut ids = BTreeSet::new();
@@ -287,7 +296,7 @@ async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
     // What is done isn't done again.
     let running = start(&broker.url(), working).await;
     for number in 300..350 {
-        send(&channel, number, false, now_s()).await;
+        send(&channel, &prefix, number, false, now_s()).await;
     }
     for _ in 0..50 {
         ids.insert(next(&mut effects).await.properties.message_id().clone().unwrap().to_string());
@@ -299,33 +308,34 @@ async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_takes_is_put_aside_and_errors_can_be_published() {
-    let broker = Broker::start();
+    let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
     let (connection, channel) = broker.channel().await;
-    let mut effects = outputs(&channel).await;
-    let mut first = settings("quorum", broker.folder());
+    let mut effects = outputs(&channel, &prefix).await;
+    let mut first = settings("quorum", &prefix, folder.path());
     // Nothing is bound to it.
     first.routing_key = "nowhere.{key}".parse().unwrap();
     first.attempts_max = 2;
     let running = start(&broker.url(), first).await;
-    declared(&connection).await;
-    send(&channel, 1, true, now_s()).await;
+    declared(&connection, &prefix).await;
+    send(&channel, &prefix, 1, true, now_s()).await;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
-    let consuming = channel.basic_consume("events.dead".into(), "".into(), options, FieldTable::default());
+    let consuming =
+        channel.basic_consume(format!("{prefix}.events.dead").into(), "".into(), options, FieldTable::default());
     let mut dead = consuming.await.unwrap();
     let letter = next(&mut dead).await;
     let headers = letter.properties.headers().clone().unwrap();
     let reason = headers.inner().get("gristmill-reason").and_then(AMQPValue::as_long_string).unwrap().to_string();
-    assert_eq!(reason, "no queue takes `nowhere.` of exchange `scores`");
+    assert_eq!(reason, format!("no queue takes `nowhere.` of exchange `{prefix}.scores`"));
     assert_eq!(letter.properties.message_id().as_ref().unwrap().as_str(), "1");
     drop(running.end);
     running.task.await.unwrap();
 
-    let mut second = settings("quorum", broker.folder());
+    let mut second = settings("quorum", &prefix, folder.path());
     second.poison = Poison::Publish;
     let running = start(&broker.url(), second).await;
     let properties = BasicProperties::default().with_message_id("2".into());
     let options = BasicPublishOptions::default();
-    channel.basic_publish("".into(), "events".into(), options, b"{", properties).await.unwrap();
+    channel.basic_publish("".into(), format!("{prefix}.events").into(), options, b"{", properties).await.unwrap();
     let effect = next(&mut effects).await;
     let headers = effect.properties.headers().clone().unwrap();
     assert_eq!(headers.inner().get("gristmill-status"), Some(&AMQPValue::LongInt(400)));
