@@ -1,6 +1,7 @@
 """`gristmill serve` beside other model servers: requests a second and their times, from start to first answer, and many models.
 
-    python tests/baseline/serving.py GRISTMILL [--constant PROGRAM] [--many PROGRAM] [--rounds 5] [--seconds 2] [--json FILE]
+    python tests/baseline/serving.py GRISTMILL [--constant PROGRAM] [--many PROGRAM] [--rounds 5] [--seconds 2]
+        [--only PATTERN] [--json FILE]
 
 Needs `wrk`. Everybody answers for one row with a forest of 100 trees of depth 12, learned from two months of the flights of
 examples/flight-delays, in processes of their own on this machine, beside the load. All are up for the whole time and are
@@ -146,11 +147,11 @@ def v2_row(named):
 
 
 def servers(options, folder, peers, row):
-    """Those that can be started, each with what it is asked; one after the other."""
+    """What `Server` takes, for each that can be had."""
     path, body = "/v2/models/flights/infer", v2_row(row["named"])
-    yield Server("gristmill serve", lambda port: gristmill(options.gristmill, folder, port), path, body, folder)
+    yield ("gristmill serve", lambda port: gristmill(options.gristmill, folder, port), path, body, folder)
     if options.constant:
-        yield Server("axum, a constant", lambda port: [options.constant, f"127.0.0.1:{port}"], path, body, folder)
+        yield ("axum, a constant", lambda port: [options.constant, f"127.0.0.1:{port}"], path, body, folder)
     numbers = {"rows": [row["numbers"]]}
     if bin := programs("fastapi"):
         for engine, named in (("onnx", "ONNX Runtime"), ("sklearn", "scikit-learn")):
@@ -160,7 +161,7 @@ def servers(options, folder, peers, row):
                     "--workers", str(workers), "--log-level", "warning", "--no-access-log",
                 ]
                 env = {"ENGINE": engine, "FOLDER": peers}
-                yield Server(f"FastAPI + {named}, {workers} proc.", make, "/predict", numbers, folder, env)
+                yield (f"FastAPI + {named}, {workers} proc.", make, "/predict", numbers, folder, env)
     if bin := programs("mlflow"):
         if not os.path.exists(os.path.join(peers, "mlflow")):
             make_model = [os.path.join(bin, "python"), os.path.join(PEERS, "mlflow_model.py"), peers]
@@ -172,7 +173,7 @@ def servers(options, folder, peers, row):
             ]
             # Its server is started by name.
             env = {"PATH": bin + os.pathsep + os.environ["PATH"], "MLFLOW_DISABLE_TELEMETRY": "true"}
-            yield Server(f"MLflow, {workers} proc.", make, "/invocations", {"inputs": [row["numbers"]]}, folder, env)
+            yield (f"MLflow, {workers} proc.", make, "/invocations", {"inputs": [row["numbers"]]}, folder, env)
     if bin := programs("bentoml"):
         for workers in (1, 2):
             make = lambda port: [
@@ -180,14 +181,14 @@ def servers(options, folder, peers, row):
                 "--host", "127.0.0.1", "--port", str(port),
             ]
             env = {"WORKERS": str(workers), "FOLDER": peers, "BENTOML_DO_NOT_TRACK": "true"}
-            yield Server(f"BentoML, {workers} proc.", make, "/predict", numbers, folder, env)
+            yield (f"BentoML, {workers} proc.", make, "/predict", numbers, folder, env)
     if bin := programs("mlserver"):
         tensor = {"name": "x", "shape": [1, 7], "datatype": "FP32", "data": row["numbers"]}
         body = {"inputs": [tensor], "outputs": [{"name": "predict_proba"}]}
         for workers in (0, 2):
             make = lambda port: [os.path.join(bin, "mlserver"), "start", mlserver_folder(peers, port, workers)]
             # 0: in the server's own process.
-            yield Server(f"MLServer, {workers or 1} proc.", make, "/v2/models/flights/infer", body, folder)
+            yield (f"MLServer, {workers or 1} proc.", make, "/v2/models/flights/infer", body, folder)
 
 
 def mlserver_folder(peers, port, workers):
@@ -219,7 +220,7 @@ def wrk(server, connections, seconds, folder):
     unit = {"us": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
     times = {part: float(n) * unit[u] for part, n, u in re.findall(r"^ +(\d+)% +([\d.]+)(us|ms|s|m)$", said, re.M)}
     # Without a single answer it took longer than the measurement.
-    at = lambda part: times.get(str(part), seconds * 1e3)
+    at = lambda part: times.get(str(part)) or seconds * 1e3
     wrong = sum(int(n) for n in re.findall(r"Non-2xx or 3xx responses: (\d+)", said))
     requests, taken = re.search(r"(\d+) requests in ([\d.]+)s", said).groups()
     return {"rate": (int(requests) - wrong) / float(taken), "p50": at(50), "p99": at(99), "wrong": wrong}
@@ -230,7 +231,8 @@ def compare(options, folder, peers, row):
     up, figures = [], {}
     try:
         for server in servers(options, folder, peers, row):
-            up.append(server)
+            if re.search(options.only, server[0]):
+                up.append(Server(*server))
         up_well = [server for server in up if server.first_answer()]
         for server in up_well:
             wrk(server, 8, 1, folder)
@@ -328,8 +330,11 @@ def main():
     parser.add_argument("--many", type=os.path.abspath)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
+    parser.add_argument("--only", default="", help="a pattern for the names of servers")
     parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args()
+    # So that whoever ends this ends the servers too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
     told = {"cores": os.cpu_count(), "load_before": os.getloadavg()}
     with tempfile.TemporaryDirectory() as folder:
         data, peers = os.path.join(folder, "data"), os.path.join(folder, "peers")
