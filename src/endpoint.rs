@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use gristmill_backends::state::StateError;
 use gristmill_online::endpoint::comparison::{Advice, Bars, Comparison, advise};
 use gristmill_protocol::Timestamp;
 use gristmill_worker::online::endpoints::{
@@ -96,6 +97,10 @@ fn explained(error: EndpointError) -> anyhow::Error {
     match error {
         EndpointError::None(name) => unknown(&name).into(),
         EndpointError::Bad(text) => Problem::usage(text).into(),
+        EndpointError::State(StateError::Conflict { .. }) => {
+            let problem = Problem::failed("somebody else has changed the endpoint at the same time");
+            problem.hint("look at it with `gristmill endpoint show`, then set it again").into()
+        }
         error => error.into(),
     }
 }
@@ -119,10 +124,12 @@ fn canary_text(canary: &CanarySpec) -> String {
     }
 }
 
-/// What all servers together have seen of each shadow.
+/// What all servers together have seen of each shadow, in the versions of who told last.
 fn shadows(seen: &[EndpointSeen]) -> BTreeMap<&str, Comparison> {
     let mut all: BTreeMap<&str, Comparison> = BTreeMap::new();
-    for (model, comparison) in seen.iter().flat_map(|seen| &seen.shadows) {
+    let mut latest_first: Vec<&EndpointSeen> = seen.iter().collect();
+    latest_first.sort_by_key(|seen| std::cmp::Reverse(seen.at));
+    for (model, comparison) in latest_first.iter().flat_map(|seen| &seen.shadows) {
         all.entry(model).or_default().merge(comparison);
     }
     all

@@ -3,6 +3,7 @@
 mod follow;
 mod streams;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,6 +64,11 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     }
     let read = |path: &PathBuf| streams::read(path, queue_type_of(settings), &home.state);
     let streams = args.streams.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
+    let mut names = BTreeSet::new();
+    if let Some(twice) = streams.iter().find(|stream| !names.insert(&stream.name)) {
+        let text = format!("two streams are called `{}`", twice.name);
+        return Err(Problem::usage(text).hint("ids of predictions begin with it: give each a name of its own").into());
+    }
     if !streams.is_empty() {
         broker_of(settings, "--stream")?;
     }

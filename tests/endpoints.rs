@@ -107,7 +107,7 @@ fn a_shadow_is_compared_and_reported_and_removed() {
     };
     let same = advice("late@champion");
     assert_eq!((&same["agreement"], &same["mean_absolute_difference"]), (&json!(1.0), &json!(0.0)), "{same}");
-    let worse = advice("late/2");
+    let worse = advice("late@2");
     assert_eq!(worse["advice"], "keep", "{worse}");
     assert!(worse["because"].as_str().expect("a reason").contains("it agrees on"), "{worse}");
     let said = place.gristmill(&["endpoint", "remove", "late"]);

@@ -232,6 +232,12 @@ impl Model {
         self.decision.threshold.as_ref().map(|threshold| threshold.at)
     }
 
+    /// The model without what the caller kept beside it: smaller, and it predicts the same.
+    #[must_use]
+    pub fn without_reference(self) -> Model {
+        Model { reference: None, ..self }
+    }
+
     /// What the caller keeps beside it.
     pub fn reference(&self) -> Option<&serde_json::Value> {
         self.reference.as_ref()

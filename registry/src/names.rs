@@ -13,6 +13,8 @@ pub(crate) fn check_model(name: &str) -> Result<(), RegistryError> {
         "it is empty".to_owned()
     } else if name.len() > MODEL_NAME_BYTES_MAX {
         format!("it has {} bytes; up to {MODEL_NAME_BYTES_MAX} are allowed", name.len())
+    } else if matches!(name, "." | "..") {
+        "it would be a folder's name for itself or the one above".to_owned()
     } else if let Some(bad) = name.chars().find(|c| c.is_control() || "@/:".contains(*c)) {
         format!("it can't have {bad:?} in it")
     } else {

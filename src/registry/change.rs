@@ -39,9 +39,9 @@ pub async fn rollback(settings: &Settings, args: RollbackArgs) -> anyhow::Result
         Served::new(model).map(drop).map_err(|error| error.to_string())
     };
     // What came from outside is in a format that nothing here reads; that its files are whole is all that can be known.
-    let prove = |version: &VersionView, bytes: &Bytes| match version.external {
-        Some(_) => Ok(()),
-        None => loads(bytes),
+    let prove = |version: &VersionView, bytes: &Bytes| match version.new.algorithm.as_str() {
+        gristmill_mlflow::ALGORITHM => Ok(()),
+        _ => loads(bytes),
     };
     let moved = acting.rollback(&args.name, &args.alias, &prove).await?;
     let from = moved.from.map(|from| format!(", not {from} any more")).unwrap_or_default();

@@ -8,7 +8,7 @@ use gristmill_backends::state::State;
 use gristmill_online::{Models, Scoring, SourceError};
 use gristmill_worker::online::endpoints::{EndpointDocument, EndpointError, Endpoints, TELL_EVERY, TakenBack, seen_by};
 use gristmill_worker::online::source::RegistrySource;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// How often models in memory and endpoints are looked up again: a moved alias is served within a second.
 const LOOK_EVERY: Duration = Duration::from_millis(400);
@@ -17,27 +17,50 @@ const LIST_EVERY: Duration = Duration::from_secs(5);
 
 /// Follows what is wanted. While the stores can't be reached, what is known is served on.
 pub async fn follow(scoring: Arc<Scoring>, source: Arc<RegistrySource>, mut endpoints: EndpointFollower) {
-    let models = scoring.models();
-    let mut listed = Instant::now();
-    let mut is_reached = true;
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let looked = if listed.elapsed() >= LIST_EVERY {
-            listed = Instant::now();
-            models.refresh().await
-        } else {
-            look_at_loaded(models, &source).await
-        };
-        let followed = endpoints.follow().await;
-        let looked: anyhow::Result<()> = looked.map_err(Into::into).and(followed.map_err(Into::into));
+    // Apart from each other: a large model on its way doesn't hold up a canary's end.
+    let models = async {
+        let (models, mut listed, mut reach) = (scoring.models(), Instant::now(), Reach::new("the registry"));
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let looked = if listed.elapsed() >= LIST_EVERY {
+                listed = Instant::now();
+                models.refresh().await
+            } else {
+                look_at_loaded(models, &source).await
+            };
+            reach.tell(looked.map_err(Into::into));
+        }
+    };
+    let endpoints = async {
+        let mut reach = Reach::new("the state with the endpoints");
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            reach.tell(endpoints.follow().await.map_err(Into::into));
+        }
+    };
+    tokio::join!(models, endpoints)
+}
+
+/// Whether something could be reached lately; told when that changes.
+struct Reach {
+    what: &'static str,
+    is_reached: bool,
+}
+
+impl Reach {
+    fn new(what: &'static str) -> Reach {
+        Reach { what, is_reached: true }
+    }
+
+    fn tell(&mut self, looked: anyhow::Result<()>) {
         match &looked {
-            Ok(()) if !is_reached => info!("the registry is reached again"),
-            Err(error) if is_reached => {
-                warn!(error = format!("{error:#}"), "the registry can't be reached; what is known is served on");
+            Ok(()) if !self.is_reached => info!("{} is reached again", self.what),
+            Err(error) if self.is_reached => {
+                warn!(error = format!("{error:#}"), "{} can't be read; what is known is served on", self.what);
             }
             Ok(()) | Err(_) => {}
         }
-        is_reached = looked.is_ok();
+        self.is_reached = looked.is_ok();
     }
 }
 
@@ -45,7 +68,10 @@ pub async fn follow(scoring: Arc<Scoring>, source: Arc<RegistrySource>, mut endp
 async fn look_at_loaded(models: &Arc<Models>, source: &RegistrySource) -> Result<(), SourceError> {
     let names: BTreeSet<String> = models.lanes().iter().map(|lane| lane.name().to_string()).collect();
     for name in names {
-        models.serve(source.look(&name).await?).await;
+        match source.look(&name).await? {
+            Some(known) => models.serve(known).await,
+            None => models.forget(&name),
+        }
     }
     Ok(())
 }
@@ -81,7 +107,16 @@ impl EndpointFollower {
             info!(endpoint = name, "endpoint removed");
         }
         for name in names {
-            let Some((version, document)) = self.endpoints.get(&name).await? else { continue };
+            let (version, document) = match self.endpoints.get(&name).await {
+                Ok(Some(found)) => found,
+                Ok(None) => continue,
+                // The others are served; this one stays as it was.
+                Err(EndpointError::Damaged { name, source }) => {
+                    debug!(endpoint = name, %source, "the document of an endpoint can't be read");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match self.served.get(&name) {
                 Some((known, _)) if *known == version => continue,
                 Some((_, known)) if known.spec.is_same_but_taken_back(&document.spec) => {
@@ -90,7 +125,7 @@ impl EndpointFollower {
                         endpoint.take_back(&taken_back.reason);
                     }
                 }
-                Some((_, known)) if known.spec == document.spec => {}
+                // Also when it is what it was: whoever sets it again wants to see what comes from now on.
                 _ => match self.scoring.start_endpoint(document.spec.settings()) {
                     Ok(()) => info!(endpoint = name, champion = document.spec.champion, "endpoint served"),
                     Err(error) => {

@@ -42,6 +42,7 @@ use gristmill_protocol::Timestamp;
 use gristmill_registry::{Act, Acting, Registry};
 
 pub use api::router;
+pub use manifest::ALGORITHM;
 pub use pipelines::{Pipeline, PipelineError, PipelineRun, PipelineRuns};
 pub use refusal::{Code, Refusal};
 pub use request::Caller;

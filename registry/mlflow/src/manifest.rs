@@ -11,7 +11,7 @@ use crate::refusal::{Code, Refusal};
 use crate::tracking::{FileRef, Files};
 
 /// What a version's algorithm is called when its bytes are a manifest.
-pub(crate) const ALGORITHM: &str = "mlflow";
+pub const ALGORITHM: &str = "mlflow";
 /// Says what the document is.
 const FORMAT: &str = "gristmill-model-files/1";
 

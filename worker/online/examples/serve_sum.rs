@@ -42,7 +42,7 @@ struct Shelf;
 impl Source for Shelf {
     fn known(&self) -> Result<Vec<Known>, SourceError> {
         let aliases = [("champion".to_owned(), 1), ("challenger".to_owned(), 2)].into();
-        Ok(vec![Known { name: "sum".to_owned(), versions: vec![1, 2], aliases }])
+        Ok(vec![Known { name: "sum".to_owned(), versions: vec![1, 2], aliases, stamps: [].into() }])
     }
 
     fn load(&self, _name: &str, version: u64) -> Result<Loaded, SourceError> {

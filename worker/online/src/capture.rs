@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,6 +18,8 @@ use crate::rows::{Cell, Column, Kind, Predictions, Rows};
 
 /// Requests that wait to be kept.
 const WAITING_MAX: usize = 4_096;
+/// Bytes of columns that wait to be kept.
+const WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Requests that a sink gets at a time.
 const BATCH_MAX: usize = 512;
 /// How long a sink isn't called at the most, so that it can let go of what has waited.
@@ -37,14 +40,32 @@ pub struct Captured {
 
 /// Where captured requests go. It is called on a thread of its own and may block.
 pub trait Capture: Send + 'static {
-    /// Keeps some requests; a sentence about why it can't otherwise.
-    fn keep(&mut self, batch: Vec<Captured>) -> Result<(), String>;
-    /// Comes after about a second in which nothing was kept.
-    fn tick(&mut self) -> Result<(), String> {
-        Ok(())
+    /// Takes some requests, to keep them now or later.
+    fn keep(&mut self, batch: Vec<Captured>) -> Kept;
+    /// Comes after about a second in which nothing came.
+    fn tick(&mut self) -> Kept {
+        Kept::default()
     }
     /// No more will come.
-    fn finish(&mut self) -> Result<(), String>;
+    fn finish(&mut self) -> Kept;
+}
+
+/// What became of requests since a sink was called last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Requests that are safe now.
+    pub kept: u64,
+    /// Requests that couldn't be kept and are gone, and why.
+    pub lost: u64,
+    pub reason: Option<String>,
+}
+
+impl Kept {
+    /// Both together.
+    #[must_use]
+    pub fn add(self, other: Kept) -> Kept {
+        Kept { kept: self.kept + other.kept, lost: self.lost + other.lost, reason: other.reason.or(self.reason) }
+    }
 }
 
 /// What to capture.
@@ -64,6 +85,8 @@ pub struct CaptureSettings {
 pub struct Captures {
     share: f64,
     metrics: Arc<Metrics>,
+    /// Bytes of what waits.
+    waiting_bytes: Arc<AtomicUsize>,
     sender: SyncSender<Told>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -84,6 +107,21 @@ pub struct Pending {
     pub predictions: Predictions,
 }
 
+impl Pending {
+    fn bytes(&self) -> usize {
+        let predictions = self.predictions.columns().iter().map(|(_, column)| column.bytes()).sum::<usize>();
+        self.rows.columns().iter().map(Column::bytes).sum::<usize>() + predictions
+    }
+}
+
+impl Captured {
+    /// Bytes of its columns in memory.
+    pub fn bytes(&self) -> usize {
+        let columns = self.inputs.iter().chain(self.predictions.columns());
+        columns.map(|(_, column)| column.bytes()).sum()
+    }
+}
+
 impl std::fmt::Debug for Captures {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Captures({})", self.share)
@@ -100,8 +138,10 @@ impl Captures {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let (share, counted) = (settings.share, Arc::clone(&metrics));
         let thread = std::thread::Builder::new().name("capture".to_owned());
-        let thread = thread.spawn(move || run(&settings, &counted, &receiver, &mut sink))?;
-        Ok(Captures { share, metrics, sender, thread: Mutex::new(Some(thread)) })
+        let waiting_bytes = Arc::new(AtomicUsize::new(0));
+        let waiting = Arc::clone(&waiting_bytes);
+        let thread = thread.spawn(move || run(&settings, &counted, &waiting, &receiver, &mut sink))?;
+        Ok(Captures { share, metrics, waiting_bytes, sender, thread: Mutex::new(Some(thread)) })
     }
 
     /// Whether a request is in the sample.
@@ -116,7 +156,10 @@ impl Captures {
 
     /// Hands a request over, or drops it when too many wait.
     pub fn offer(&self, pending: Pending) {
-        if self.sender.try_send(Told::Keep(Box::new(pending))).is_err() {
+        let bytes = pending.bytes();
+        let fits = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes <= WAITING_BYTES_MAX;
+        if !fits || self.sender.try_send(Told::Keep(Box::new(pending))).is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.metrics.captured.with(&["dropped"]).add(1);
         }
     }
@@ -138,23 +181,31 @@ impl Drop for Captures {
     }
 }
 
-fn run(settings: &CaptureSettings, metrics: &Metrics, receiver: &Receiver<Told>, sink: &mut impl Capture) {
+fn run(
+    settings: &CaptureSettings,
+    metrics: &Metrics,
+    waiting_bytes: &AtomicUsize,
+    receiver: &Receiver<Told>,
+    sink: &mut impl Capture,
+) {
+    let taken = |pending: Box<Pending>| {
+        waiting_bytes.fetch_sub(pending.bytes(), Ordering::Relaxed);
+        mask(settings, *pending)
+    };
     let mut ended = false;
     while !ended {
         let first = match receiver.recv_timeout(TICK) {
             Ok(Told::Keep(first)) => first,
             Ok(Told::End) | Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(reason) = sink.tick() {
-                    tracing::error!(reason, "failed to keep captured predictions");
-                }
+                count(metrics, &sink.tick());
                 continue;
             }
         };
-        let mut batch = vec![mask(settings, *first)];
+        let mut batch = vec![taken(first)];
         while batch.len() < BATCH_MAX {
             match receiver.try_recv() {
-                Ok(Told::Keep(pending)) => batch.push(mask(settings, *pending)),
+                Ok(Told::Keep(pending)) => batch.push(taken(pending)),
                 Ok(Told::End) => {
                     ended = true;
                     break;
@@ -162,17 +213,16 @@ fn run(settings: &CaptureSettings, metrics: &Metrics, receiver: &Receiver<Told>,
                 Err(_) => break,
             }
         }
-        let count = batch.len() as u64;
-        match sink.keep(batch) {
-            Ok(()) => metrics.captured.with(&["kept"]).add(count),
-            Err(reason) => {
-                tracing::error!(reason, "failed to keep captured predictions");
-                metrics.captured.with(&["failed"]).add(count);
-            }
-        }
+        count(metrics, &sink.keep(batch));
     }
-    if let Err(reason) = sink.finish() {
-        tracing::error!(reason, "failed to finish captured predictions");
+    count(metrics, &sink.finish());
+}
+
+fn count(metrics: &Metrics, kept: &Kept) {
+    metrics.captured.with(&["kept"]).add(kept.kept);
+    if kept.lost > 0 {
+        tracing::error!(requests = kept.lost, reason = kept.reason, "captured requests are lost");
+        metrics.captured.with(&["failed"]).add(kept.lost);
     }
 }
 
@@ -244,12 +294,14 @@ mod tests {
     struct ToChannel(mpsc::Sender<Captured>);
 
     impl Capture for ToChannel {
-        fn keep(&mut self, batch: Vec<Captured>) -> Result<(), String> {
-            batch.into_iter().try_for_each(|one| self.0.send(one)).map_err(|error| error.to_string())
+        fn keep(&mut self, batch: Vec<Captured>) -> Kept {
+            let kept = batch.len() as u64;
+            batch.into_iter().for_each(|one| self.0.send(one).unwrap());
+            Kept { kept, ..Kept::default() }
         }
 
-        fn finish(&mut self) -> Result<(), String> {
-            Ok(())
+        fn finish(&mut self) -> Kept {
+            Kept::default()
         }
     }
 

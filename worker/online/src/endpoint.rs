@@ -39,7 +39,7 @@ impl fmt::Display for ModelRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.which {
             Which::Served => f.write_str(&self.name),
-            Which::Version(version) => write!(f, "{}/{version}", self.name),
+            Which::Version(version) => write!(f, "{}@{version}", self.name),
             Which::Alias(alias) => write!(f, "{}@{alias}", self.name),
         }
     }
@@ -169,16 +169,26 @@ impl Endpoint {
         }
     }
 
-    /// Whether anybody wants a copy of what a side answers.
+    /// Whether anybody wants a copy of what a side answers: shadows are compared with the champion, the champion with
+    /// its canary.
     pub fn has_listeners(&self, side: Side) -> bool {
-        !self.shadows.is_empty() || (side == Side::Canary && self.trial.is_some())
+        match side {
+            Side::Champion => !self.shadows.is_empty(),
+            Side::Canary => self.trial.is_some(),
+        }
     }
 
     /// Copies an answered request to those who listen. Returns how many took it and how many had no time.
     pub fn copy(&self, side: Side, answered: impl Fn() -> Answered) -> (u64, u64) {
-        let mirror = self.trial.as_ref().filter(|_| side == Side::Canary).map(|trial| &trial.mirror);
-        let taken = self.shadows.iter().chain(mirror).filter(|shadow| shadow.offer(answered())).count();
-        let all = self.shadows.len() + usize::from(mirror.is_some());
+        let (taken, all) = match side {
+            Side::Champion => {
+                (self.shadows.iter().filter(|shadow| shadow.offer(answered())).count(), self.shadows.len())
+            }
+            Side::Canary => match &self.trial {
+                Some(trial) => (usize::from(trial.mirror.offer(answered())), 1),
+                None => (0, 0),
+            },
+        };
         (taken as u64, (all - taken) as u64)
     }
 

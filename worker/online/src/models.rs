@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 
@@ -17,6 +18,10 @@ use crate::predictor::Predictor;
 pub const CHAMPION: &str = "champion";
 /// Models that load at a time: they wait for a store and then need a core.
 const LOADS_AT_ONCE_MAX: usize = 4;
+/// The pause before a version that couldn't be loaded is tried again for an alias; it doubles up to the longest, since
+/// each try reads all its bytes.
+const AGAIN_FIRST: Duration = Duration::from_secs(1);
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// A model that a source has loaded.
 pub struct Loaded {
@@ -32,6 +37,9 @@ pub struct Known {
     /// Versions that can be loaded, in order.
     pub versions: Vec<u64>,
     pub aliases: BTreeMap<String, u64>,
+    /// By version, a number that changes with what would be loaded: other bytes, or other tags of its columns. A version
+    /// in memory whose number changed is loaded anew. Those that aren't named have 0.
+    pub stamps: BTreeMap<u64, u64>,
 }
 
 /// Why a source can't load a model or list them.
@@ -91,6 +99,17 @@ struct Entry {
     name: Arc<str>,
     versions: Vec<u64>,
     aliases: BTreeMap<String, u64>,
+    stamps: BTreeMap<u64, u64>,
+    /// Aliases that stay at an old version, because the new one couldn't be loaded: when that is tried again.
+    held_back: BTreeMap<String, HeldBack>,
+}
+
+/// A version that couldn't be loaded.
+#[derive(Clone, Copy)]
+struct HeldBack {
+    to: u64,
+    again: Instant,
+    pause: Duration,
 }
 
 #[derive(Default)]
@@ -101,6 +120,7 @@ struct Held {
 
 /// A version that is in memory, or on its way.
 struct Slot {
+    stamp: u64,
     lane: OnceLock<Arc<Lane>>,
     used: AtomicU64,
     bytes: AtomicU64,
@@ -133,7 +153,7 @@ impl Models {
     pub async fn resolve(self: &Arc<Models>, name: &str, which: &Which) -> Result<Arc<Lane>, ResolveError> {
         let entry = self.entry(name).ok_or_else(|| ResolveError::NoModel { name: name.to_owned() })?;
         let version = entry.version(which)?;
-        self.lane(&entry.name, version).await
+        self.lane(&entry.name, version, entry.stamp(version)).await
     }
 
     /// Asks the source for what it knows, and serves that.
@@ -146,7 +166,17 @@ impl Models {
             self.serve(model).await;
         }
         self.write_known().retain(|name, _| names.contains(&**name));
+        let gone = |name: &str| !names.contains(name);
+        let mut held = self.lock();
+        let keys: Vec<_> = held.slots.keys().filter(|(name, _)| gone(name)).cloned().collect();
+        keys.iter().for_each(|key| held.remove(key));
         Ok(())
+    }
+
+    /// Serves a model no longer: it is gone.
+    pub fn forget(&self, name: &str) {
+        self.write_known().remove(name);
+        self.unload(name);
     }
 
     /// Serves what is known of a model from here on. An alias that moved from a version in memory is served by its
@@ -154,22 +184,59 @@ impl Models {
     pub async fn serve(self: &Arc<Models>, model: Known) {
         let before = self.entry(&model.name);
         let name = before.as_ref().map_or_else(|| model.name.as_str().into(), |entry| Arc::clone(&entry.name));
-        let mut entry = Entry { name, versions: model.versions, aliases: model.aliases };
+        let Known { versions, aliases, stamps, .. } = model;
+        let mut entry = Entry { name, versions, aliases, stamps, held_back: BTreeMap::new() };
+        self.drop_changed(&entry);
         let moved = before.iter().flat_map(|before| &before.aliases).filter_map(|(alias, from)| {
             let to = *entry.aliases.get(alias)?;
             (to != *from && self.holds(&entry.name, *from)).then(|| (alias.clone(), *from, to))
         });
         let moved: Vec<(String, u64, u64)> = moved.collect();
         for (alias, from, to) in moved {
-            if let Err(error) = self.lane(&entry.name, to).await {
-                tracing::error!(model = %entry.name, alias, from, to, error = %error, "alias stays at its old version");
-                entry.aliases.insert(alias, from);
-                if !entry.versions.contains(&from) {
-                    entry.versions.push(from);
-                }
+            let held_back =
+                before.as_ref().and_then(|before| before.held_back.get(&alias)).filter(|held| held.to == to);
+            let now = Instant::now();
+            let waits = held_back.filter(|held| now < held.again);
+            let loaded = match waits {
+                Some(_) => false,
+                None => self.loads_for(&entry, (&alias, from, to)).await,
+            };
+            if loaded {
+                continue;
+            }
+            let pause = held_back.map_or(AGAIN_FIRST, |held| (held.pause * 2).min(AGAIN_MAX));
+            let held = waits.copied().unwrap_or(HeldBack { to, again: Instant::now() + pause, pause });
+            entry.held_back.insert(alias.clone(), held);
+            entry.aliases.insert(alias, from);
+            if !entry.versions.contains(&from) {
+                entry.versions.push(from);
+            }
+            if let Some(stamp) = before.as_ref().and_then(|before| before.stamps.get(&from)) {
+                entry.stamps.entry(from).or_insert(*stamp);
             }
         }
         self.write_known().insert(Arc::clone(&entry.name), Arc::new(entry));
+    }
+
+    /// Whether the version to which an alias moved is in memory now.
+    async fn loads_for(self: &Arc<Models>, entry: &Entry, (alias, from, to): (&str, u64, u64)) -> bool {
+        match self.lane(&entry.name, to, entry.stamp(to)).await {
+            Ok(_) => true,
+            Err(error) => {
+                tracing::error!(model = %entry.name, alias, from, to, error = %error, "alias stays at its old version");
+                false
+            }
+        }
+    }
+
+    /// Takes out of memory what isn't any more what would be loaded.
+    fn drop_changed(&self, entry: &Entry) {
+        let mut held = self.lock();
+        let changed = held.slots.iter().filter(|((name, version), slot)| {
+            *name == entry.name && entry.versions.contains(version) && slot.stamp != entry.stamp(*version)
+        });
+        let keys: Vec<_> = changed.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| held.remove(key));
     }
 
     /// Takes a model out of memory; it is loaded again by need. Returns whether it was there.
@@ -187,6 +254,7 @@ impl Models {
             name: entry.name.to_string(),
             versions: entry.versions.clone(),
             aliases: entry.aliases.clone(),
+            stamps: entry.stamps.clone(),
         };
         let mut all: Vec<Known> = read.values().map(known).collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
@@ -201,8 +269,8 @@ impl Models {
     /// What is known of one model.
     pub fn find(&self, name: &str) -> Option<Known> {
         let entry = self.entry(name)?;
-        let (versions, aliases) = (entry.versions.clone(), entry.aliases.clone());
-        Some(Known { name: entry.name.to_string(), versions, aliases })
+        let (versions, aliases, stamps) = (entry.versions.clone(), entry.aliases.clone(), entry.stamps.clone());
+        Some(Known { name: entry.name.to_string(), versions, aliases, stamps })
     }
 
     /// Whether a version is in memory.
@@ -224,7 +292,7 @@ impl Models {
         (held.slots.len(), held.bytes, self.loaded_ever.load(Ordering::Relaxed))
     }
 
-    async fn lane(self: &Arc<Models>, name: &Arc<str>, version: u64) -> Result<Arc<Lane>, ResolveError> {
+    async fn lane(self: &Arc<Models>, name: &Arc<str>, version: u64, stamp: u64) -> Result<Arc<Lane>, ResolveError> {
         let (slot, mut done) = {
             let mut held = self.lock();
             let key = (Arc::clone(name), version);
@@ -237,7 +305,7 @@ impl Models {
             } else {
                 let (used, bytes) = (AtomicU64::new(self.clock.fetch_add(1, Ordering::Relaxed)), AtomicU64::new(0));
                 let (sender, done) = watch::channel(None);
-                let slot = Arc::new(Slot { lane: OnceLock::new(), used, bytes, done: sender });
+                let slot = Arc::new(Slot { stamp, lane: OnceLock::new(), used, bytes, done: sender });
                 held.slots.insert(key.clone(), Arc::clone(&slot));
                 tokio::spawn(Arc::clone(self).load(key, Arc::clone(&slot)));
                 (slot, done)
@@ -293,6 +361,10 @@ impl Models {
 }
 
 impl Entry {
+    fn stamp(&self, version: u64) -> u64 {
+        self.stamps.get(&version).copied().unwrap_or_default()
+    }
+
     fn version(&self, which: &Which) -> Result<u64, ResolveError> {
         let found = match which {
             Which::Served => self.aliases.get(CHAMPION).or(self.versions.last()).copied(),
@@ -379,7 +451,7 @@ mod tests {
 
     fn known(name: &str, champion: u64) -> Known {
         let aliases = [(CHAMPION.to_owned(), champion)].into();
-        Known { name: name.to_owned(), versions: vec![1, 2, 13], aliases }
+        Known { name: name.to_owned(), versions: vec![1, 2, 13], aliases, stamps: BTreeMap::new() }
     }
 
     #[tokio::test]

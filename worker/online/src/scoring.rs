@@ -117,7 +117,7 @@ impl Scoring {
         let mut side = endpoint.side(key);
         let start = Instant::now();
         let model = endpoint.model(side);
-        let lane = match self.resolve(&model.name, &model.which, deadline).await {
+        let mut lane = match self.resolve(&model.name, &model.which, deadline).await {
             Err(_) if side == Side::Canary => {
                 endpoint.observe(side, start.elapsed(), true);
                 side = Side::Champion;
@@ -126,6 +126,15 @@ impl Scoring {
             }
             resolved => resolved?,
         };
+        if side == Side::Canary {
+            let model = endpoint.model(Side::Champion);
+            let champion = self.resolve(&model.name, &model.which, deadline).await?;
+            // Clients ask what the champion takes; a canary that takes something else would refuse it.
+            if !lane.predictor().signature().takes_what_is_for(champion.predictor().signature()) {
+                endpoint.take_back("it takes other columns than the champion");
+                (side, lane) = (Side::Champion, champion);
+            }
+        }
         Ok(Routed { lane, endpoint: Some((endpoint, side)) })
     }
 
@@ -163,6 +172,7 @@ impl Scoring {
             let answered = || Answered {
                 input: Arc::clone(&input),
                 request_id: request_id.map(str::to_owned),
+                version: lane.version(),
                 predictions: scored.predictions.clone(),
                 predicted: scored.predicted,
             };

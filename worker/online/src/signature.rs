@@ -94,6 +94,14 @@ impl Signature {
         &self.inputs
     }
 
+    /// Whether rows for another signature fit this one too, by name and by place.
+    pub fn takes_what_is_for(&self, other: &Signature) -> bool {
+        let fits = |(ours, theirs): (&Field, &Field)| {
+            ours.name == theirs.name && ours.kind == theirs.kind && (ours.nullable || !theirs.nullable)
+        };
+        self.inputs.len() == other.inputs.len() && self.inputs.iter().zip(&other.inputs).all(fits)
+    }
+
     pub fn outputs(&self) -> &[Field] {
         &self.outputs
     }

@@ -42,7 +42,7 @@ struct Shelf(Arc<Held>);
 
 impl Source for Shelf {
     fn known(&self) -> Result<Vec<Known>, SourceError> {
-        Ok(vec![Known { name: "m".to_owned(), versions: vec![1], aliases: [].into() }])
+        Ok(vec![Known { name: "m".to_owned(), versions: vec![1], aliases: [].into(), stamps: [].into() }])
     }
 
     fn load(&self, _name: &str, _version: u64) -> Result<Loaded, SourceError> {

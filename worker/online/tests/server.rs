@@ -81,7 +81,8 @@ impl Source for Shelf {
 }
 
 fn known(champion: u64) -> Known {
-    Known { name: "m".to_owned(), versions: (1..=10).collect(), aliases: [("champion".to_owned(), champion)].into() }
+    let aliases = [("champion".to_owned(), champion)].into();
+    Known { name: "m".to_owned(), versions: (1..=10).collect(), aliases, stamps: [].into() }
 }
 
 /// A minute for each request: only a bug takes that long, however busy the machine is.

@@ -20,13 +20,14 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema};
 use gristmill_ml::partition::PartitionWriter;
 use gristmill_ml::table::TableSchema;
-use gristmill_online::capture::{Capture, Captured};
+use gristmill_online::capture::{Capture, Captured, Kept};
 use gristmill_online::{Column, Values};
 
 /// How long a row waits for its file: what a kill can lose.
 pub const AGE_MAX: Duration = Duration::from_secs(10);
-/// Rows that wait, of all models together; at some hundred bytes each this is some tens of megabytes.
+/// Rows and bytes that wait, of all models together.
 const ROWS_WAITING_MAX: usize = 100_000;
+const BYTES_WAITING_MAX: usize = 64 * 1024 * 1024;
 /// The columns that every file begins with.
 const OWN: [&str; 5] = ["request_id", "row", "captured_at", "model", "version"];
 
@@ -36,6 +37,7 @@ pub struct ParquetCapture {
     /// What waits, by model and version.
     waiting: BTreeMap<(Arc<str>, u64), Vec<Captured>>,
     rows: usize,
+    bytes: usize,
     since: Instant,
 }
 
@@ -43,50 +45,88 @@ impl ParquetCapture {
     /// Makes the folder if it isn't there.
     pub fn new(folder: &Path) -> std::io::Result<ParquetCapture> {
         std::fs::create_dir_all(folder)?;
-        Ok(ParquetCapture { folder: folder.to_owned(), waiting: BTreeMap::new(), rows: 0, since: Instant::now() })
+        Ok(ParquetCapture {
+            folder: folder.to_owned(),
+            waiting: BTreeMap::new(),
+            rows: 0,
+            bytes: 0,
+            since: Instant::now(),
+        })
     }
 
     /// Writes a file for each model that something waits for. What can't be written is dropped, or memory would fill
-    /// up with what a full disk has no place for; the error says how much that was.
-    fn write_out(&mut self) -> Result<(), String> {
-        let mut failed = Vec::new();
-        self.rows = 0;
+    /// up with what a full disk has no place for.
+    fn write_out(&mut self) -> Kept {
+        let mut kept = Kept::default();
+        (self.rows, self.bytes) = (0, 0);
         for ((model, version), requests) in std::mem::take(&mut self.waiting) {
-            if let Err(error) = write_file(&self.folder, &model, version, &requests) {
-                failed.push(format!("{} requests of `{model}` are dropped: {error}", requests.len()));
-            }
+            write_group(&self.folder, &model, version, &requests, &mut kept);
         }
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+        kept
+    }
+
+    fn is_due(&self) -> bool {
+        let full = self.rows >= ROWS_WAITING_MAX || self.bytes >= BYTES_WAITING_MAX;
+        full || (!self.waiting.is_empty() && self.since.elapsed() >= AGE_MAX)
     }
 }
 
 impl Capture for ParquetCapture {
-    fn keep(&mut self, batch: Vec<Captured>) -> Result<(), String> {
+    fn keep(&mut self, batch: Vec<Captured>) -> Kept {
+        let mut kept = Kept::default();
         if self.waiting.is_empty() {
             self.since = Instant::now();
         }
         for captured in batch {
             self.rows += captured.predictions.len();
-            self.waiting.entry((Arc::clone(&captured.model), captured.version)).or_default().push(captured);
+            self.bytes += captured.bytes();
+            let group = self.waiting.entry((Arc::clone(&captured.model), captured.version)).or_default();
+            // A version loaded anew, with other tags, keeps other columns: they go into another file.
+            if group.first().is_some_and(|first| !is_alike(first, &captured)) {
+                write_group(&self.folder, &captured.model, captured.version, &std::mem::take(group), &mut kept);
+            }
+            group.push(captured);
         }
-        self.tick()
+        kept.add(self.tick())
     }
 
-    fn tick(&mut self) -> Result<(), String> {
-        if self.rows >= ROWS_WAITING_MAX || (!self.waiting.is_empty() && self.since.elapsed() >= AGE_MAX) {
-            return self.write_out();
-        }
-        Ok(())
+    fn tick(&mut self) -> Kept {
+        if self.is_due() { self.write_out() } else { Kept::default() }
     }
 
-    fn finish(&mut self) -> Result<(), String> {
+    fn finish(&mut self) -> Kept {
         self.write_out()
+    }
+}
+
+/// Whether two requests have the same columns.
+fn is_alike(a: &Captured, b: &Captured) -> bool {
+    let kind = |column: &Column| std::mem::discriminant(column.values());
+    let same = |(a, b): (&(Arc<str>, Column), &(Arc<str>, Column))| a.0 == b.0 && kind(&a.1) == kind(&b.1);
+    let (inputs, outputs) =
+        (a.inputs.iter().zip(&b.inputs), a.predictions.columns().iter().zip(b.predictions.columns()));
+    a.inputs.len() == b.inputs.len()
+        && a.predictions.columns().len() == b.predictions.columns().len()
+        && inputs.chain(outputs).all(same)
+}
+
+fn write_group(folder: &Path, model: &str, version: u64, requests: &[Captured], kept: &mut Kept) {
+    let count = requests.len() as u64;
+    match write_file(folder, model, version, requests) {
+        Ok(()) => kept.kept += count,
+        Err(reason) => {
+            kept.lost += count;
+            kept.reason = Some(reason);
+        }
     }
 }
 
 /// Writes requests of one version, under a name that no other process has, aside and then in its place.
 fn write_file(folder: &Path, model: &str, version: u64, requests: &[Captured]) -> Result<(), String> {
     let Some(first) = requests.first() else { return Ok(()) };
+    if matches!(model, "." | "..") {
+        return Err(format!("`{model}` can't be a folder's name"));
+    }
     let batch = table(requests).map_err(|error| error.to_string())?;
     let schema = TableSchema::from_arrow(&batch.schema()).map_err(|error| error.to_string())?;
     let folder = folder.join(model);
@@ -135,7 +175,7 @@ fn table(requests: &[Captured]) -> Result<RecordBatch, arrow::error::ArrowError>
         }
         named.push((name, together(&columns)));
     };
-    // All are of one version, so they have the same columns.
+    // All are alike.
     if let Some(first) = requests.first() {
         for (at, (name, _)) in first.inputs.iter().enumerate() {
             add(name, "input_", requests.iter().map(|captured| &captured.inputs[at].1).collect());

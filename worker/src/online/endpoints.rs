@@ -1,8 +1,7 @@
 //! Endpoints as all servers share them: documents of the state that say what is wanted, and beside them what each
 //! server has seen.
 //!
-//! Whoever changes an endpoint writes its document over the version that was read, so two changes never undo each
-//! other unseen. Servers follow the documents; a server that takes a canary back says so in the document, and the
+//! Whoever sets an endpoint says all that it is to be; of two who do so at the same time one is told to look again. Servers follow the documents; a server that takes a canary back says so in the document, and the
 //! others follow that.
 
 use std::sync::Arc;
@@ -178,6 +177,9 @@ impl EndpointSpec {
             false => Err(EndpointError::Bad(format!("{what} is {value}, and is a part from 0 to 1"))),
         };
         part("the shadows' part of a core", self.shadow_core_share)?;
+        if self.shadow_core_share <= 0.0 {
+            return bad("the shadows' part of a core is 0: they would never run".to_owned());
+        }
         if let Some(canary) = &self.canary {
             part("the canary's share", canary.share)?;
             part("the canary's limit of disagreement", canary.disagreement_max)?;

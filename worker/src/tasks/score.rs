@@ -18,6 +18,7 @@ use gristmill_protocol::{Digest, ErrorCode, Failure};
 use gristmill_registry::{Act, VersionRef};
 use gristmill_worker_runtime::Item;
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::ingest::{refuse_more_than, store_quarantine};
 use super::validate::{load, model_of};
@@ -249,19 +250,26 @@ struct ScoresManifest<'a> {
     pieces: &'a [Digest],
 }
 
-/// Notes in the registry what a version has scored, under the run: however often it is done, it is noted once.
+/// Notes in the registry what a registered version has scored, under the run: however often it is done, it is noted
+/// once. A version that is gone by now keeps no lineage, and the scores are none the worse for it.
 fn note_predictions(
     context: &TaskContext<'_>,
-    path: &str,
-    of: &VersionRef,
-    input: Digest,
-    (pieces, rows): (&[Digest], u64),
+    gather: &WriteFile,
+    pieces: &[Digest],
+    rows: u64,
 ) -> Result<(), Failure> {
-    let output = context.put_json(&ScoresManifest { path, rows, pieces })?;
+    let Some((of, input)) = &gather.of else { return Ok(()) };
+    let output = context.put_json(&ScoresManifest { path: &gather.path, rows, pieces })?;
     let clock = context.wait(context.resources.state.clock()).map_err(IntoFailure::into_failure)?;
     let act = Act { by: context.author(), trace: Some(context.run), at: clock.now, ..Act::default() };
     let acting = context.resources.registry.on_behalf(act);
-    context.wait(acting.scored(of, output, rows, Some(input))).map_err(IntoFailure::into_failure)
+    match context.wait(acting.scored(of, output, rows, Some(*input))) {
+        Err(error) if error.code() == ErrorCode::NotFound => {
+            warn!(model = of.name, version = of.version, %error, "what it scored isn't noted");
+            Ok(())
+        }
+        noted => noted.map_err(IntoFailure::into_failure),
+    }
 }
 
 /// Puts the pieces into one file, unless too many rows couldn't be scored.
@@ -274,26 +282,25 @@ pub(crate) fn gather(context: &TaskContext<'_>, gather: &WriteFile, children: &I
     }
     refuse_more_than(&quarantine, &gather.bad_rows, rows, "rows can't be scored")?;
     let quarantine = store_quarantine(context, &quarantine)?;
-    if let Some((of, input)) = &gather.of {
-        note_predictions(context, &gather.path, of, *input, (&pieces, rows))?;
-    }
     let path = Path::new(&gather.path);
     let scratch = if gather.uploaded { Some(context.scratch()?) } else { None };
     let folder = scratch.as_ref().map(tempfile::TempDir::path);
     let mut file = ScoreFile::begin(path, folder, &gather.output, gather.csv)?;
-    for piece in pieces {
+    for piece in &pieces {
         if let Some(end) = if_stopped(context) {
             return Ok(end);
         }
-        file.append(context.blob(piece)?)?;
+        file.append(context.blob(*piece)?)?;
     }
     let path = gather.path.clone();
     if gather.uploaded {
         let (artifact, bytes) = context.put_file(file.finish()?.path())?;
         let artifact = Some(artifact);
+        note_predictions(context, gather, &pieces, rows)?;
         return Ok(TaskEnd::Made(Output::Scores { path, rows, bytes, modified_ms: 0, artifact, quarantine }));
     }
     file.persist()?;
+    note_predictions(context, gather, &pieces, rows)?;
     let (bytes, modified_ms) = file_facts(Path::new(&path)).unwrap_or_default();
     Ok(TaskEnd::Made(Output::Scores { path, rows, bytes, modified_ms, artifact: None, quarantine }))
 }

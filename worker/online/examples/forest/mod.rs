@@ -88,8 +88,12 @@ struct Shelf;
 
 impl Source for Shelf {
     fn known(&self) -> Result<Vec<Known>, SourceError> {
-        let known =
-            |(name, _): &(&str, usize)| Known { name: (*name).to_owned(), versions: vec![1], aliases: [].into() };
+        let known = |(name, _): &(&str, usize)| Known {
+            name: (*name).to_owned(),
+            versions: vec![1],
+            aliases: [].into(),
+            stamps: [].into(),
+        };
         Ok(MODELS.iter().map(known).collect())
     }
 

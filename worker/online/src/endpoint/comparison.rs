@@ -12,6 +12,9 @@ const NUMBERS_AGREE: f64 = 1e-6;
 /// What was seen so far. `live` answered the requests and `other` did not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
+    /// The versions that are compared, the live one and the other; nothing before the first request. With others, what
+    /// was seen begins anew.
+    pub versions: Option<(u64, u64)>,
     /// Requests that both scored.
     pub requests: u64,
     /// Requests that the other model failed at.
@@ -50,8 +53,21 @@ impl Comparison {
         }
     }
 
-    /// Adds what was seen elsewhere of the same two.
+    /// The same for these versions: anew, unless it was of them.
+    #[must_use]
+    pub fn of(self, live: u64, other: u64) -> Comparison {
+        let versions = Some((live, other));
+        if self.versions == versions { self } else { Comparison { versions, ..Comparison::default() } }
+    }
+
+    /// Adds what was seen elsewhere, if it was of the same versions.
     pub fn merge(&mut self, other: &Comparison) {
+        if self.versions.is_none() {
+            self.versions = other.versions;
+        }
+        if self.versions != other.versions {
+            return;
+        }
         self.requests += other.requests;
         self.failed += other.failed;
         self.dropped += other.dropped;

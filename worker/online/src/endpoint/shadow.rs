@@ -30,6 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 pub struct Answered {
     pub input: Arc<Input<'static>>,
     pub request_id: Option<String>,
+    /// The version that answered.
+    pub version: u64,
     /// What was answered, and how long the model took.
     pub predictions: Predictions,
     pub predicted: Duration,
@@ -147,7 +149,8 @@ impl Work {
             let compared = self.compare(&answered);
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             match compared {
-                Ok((predictions, took)) => {
+                Ok((version, predictions, took)) => {
+                    *seen = seen.of(answered.version, version);
                     let before = (seen.rows, seen.agreed);
                     seen.add((&answered.predictions, answered.predicted), (&predictions, took));
                     let (rows, agreed) = (seen.rows - before.0, seen.agreed - before.1);
@@ -168,9 +171,11 @@ impl Work {
         }
     }
 
-    fn compare(&self, answered: &Answered) -> Result<(Predictions, Duration), String> {
+    /// Which version said what, and how long it took.
+    fn compare(&self, answered: &Answered) -> Result<(u64, Predictions, Duration), String> {
         let resolved = self.runtime.block_on(self.models.resolve(&self.model.name, &self.model.which));
         let lane = resolved.map_err(|error| error.to_string())?;
+        let version = lane.version();
         let rows = lane.predictor().signature().bind((*answered.input).clone()).map_err(|error| error.to_string())?;
         let start = Instant::now();
         let predictions = guarded(lane.predictor(), &rows).map_err(|error| error.to_string())?;
@@ -180,6 +185,6 @@ impl Work {
             let (at, request_id) = (SystemTime::now(), request_id.to_owned());
             captures.offer(Pending { at, request_id, lane, rows, predictions: predictions.clone() });
         }
-        Ok((predictions, took))
+        Ok((version, predictions, took))
     }
 }

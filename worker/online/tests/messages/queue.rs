@@ -168,7 +168,7 @@ impl Predictor for Slow {
 
 impl Source for Slow {
     fn known(&self) -> Result<Vec<Known>, SourceError> {
-        Ok(vec![Known { name: "slow".to_owned(), versions: vec![1], aliases: [].into() }])
+        Ok(vec![Known { name: "slow".to_owned(), versions: vec![1], aliases: [].into(), stamps: [].into() }])
     }
 
     fn load(&self, _name: &str, _version: u64) -> Result<Loaded, SourceError> {
