@@ -500,6 +500,10 @@ CRASH = "MLflow's server fails with 500 on what is the caller's mistake"
 NO_FILES = "a version is registered once its files are there"
 DIFFERENT = {
     ("GET registered-models/search", 10): "a page of fewer than no rows can't be asked for",
+    ("POST registered-models/create", 24): CRASH,
+    ("POST registered-models/create", 25): CRASH,
+    ("POST runs/log-metric", 16): "MLflow's server logs 0 for what it can't read; a metric is a number",
+    ("POST runs/log-metric", 18): "MLflow's server logs the time 0 for what it can't read",
     ("POST registered-models/alias", 3): "in Gristmill `model@7` is the version 7, so no alias is a number",
     ("POST model-versions/transition-stage", 4): CRASH,
     ("POST runs/search", 25): CRASH,
