@@ -64,18 +64,22 @@ pub async fn api(settings: &Settings, args: ApiArgs) -> anyhow::Result<Exit> {
 
 /// Refuses what a page of another site makes a browser ask: there are no tokens that such a page wouldn't have.
 async fn from_here(request: Request, next: Next) -> Response {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let (host, origin) = (text(header::HOST), text(header::ORIGIN));
-    let is_elsewhere = origin.is_some_and(|origin| origin.split_once("://").map(|(_, place)| place) != host);
-    // A name that somebody else made point here, as it does for a page that rebinds its name.
-    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
-    let is_renamed = request.extensions().get::<Local>().is_some()
-        && name.is_some_and(|name| !matches!(name, "localhost" | "127.0.0.1" | "[::1]"));
-    if is_elsewhere || is_renamed {
+    if is_elsewheres(&request) {
         let body = r#"{"error_code":"PERMISSION_DENIED","message":"requests of pages of other sites are refused"}"#;
         return (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, "application/json")], body).into_response();
     }
     next.run(request).await
+}
+
+fn is_elsewheres(request: &Request) -> bool {
+    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let (host, origin) = (text(header::HOST), text(header::ORIGIN));
+    let is_of_another_site = origin.is_some_and(|origin| origin.split_once("://").map(|(_, place)| place) != host);
+    // A name that somebody else made point here, as a page does that rebinds its own.
+    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
+    let is_renamed = request.extensions().get::<Local>().is_some()
+        && name.is_some_and(|name| !matches!(name, "localhost" | "127.0.0.1" | "[::1]"));
+    is_of_another_site || is_renamed
 }
 
 /// Marks requests of a server that listens for this machine alone.

@@ -76,7 +76,8 @@ async fn a_server_scores_requests_of_a_queue_and_what_a_stream_brings() {
             .with_correlation_id(id.into())
             .with_reply_to("answers".into());
         let options = BasicPublishOptions::default();
-        let sent = channel.basic_publish("".into(), queue.into(), options, body.to_string().as_bytes(), properties);
+        let body = body.to_string();
+        let sent = channel.basic_publish("".into(), queue.into(), options, body.as_bytes(), properties);
         sent.await.expect("the broker lives").await.expect("the broker lives");
     };
     for (at, (record, _)) in rows.iter().take(20).enumerate() {

@@ -60,7 +60,6 @@ pub struct Key {
 /// One change, with what was before and what is after.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(clippy::large_enum_variant, reason = "a few stand in memory at a time")]
 pub enum Change {
     /// The model is there, with no version yet.
     ModelCreated,

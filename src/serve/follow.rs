@@ -38,7 +38,7 @@ pub async fn follow(scoring: Arc<Scoring>, source: Arc<RegistrySource>, mut endp
             reach.tell(endpoints.follow().await.map_err(Into::into));
         }
     };
-    tokio::join!(models, endpoints)
+    tokio::join!(models, endpoints);
 }
 
 /// Whether something could be reached lately; told when that changes.

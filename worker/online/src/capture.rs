@@ -63,7 +63,7 @@ pub struct Kept {
 impl Kept {
     /// Both together.
     #[must_use]
-    pub fn add(self, other: Kept) -> Kept {
+    pub fn and(self, other: Kept) -> Kept {
         Kept { kept: self.kept + other.kept, lost: self.lost + other.lost, reason: other.reason.or(self.reason) }
     }
 }

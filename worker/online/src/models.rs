@@ -472,6 +472,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_has_changed_is_loaded_anew_and_what_is_gone_is_forgotten() {
+        let shelf = Arc::new(Shelf::default());
+        let models = Models::new(Arc::clone(&shelf) as Arc<dyn Source>, 1_000);
+        let stamped = |stamp: u64| Known { stamps: [(1, stamp)].into(), ..known("m", 1) };
+        for (stamp, loads) in [(7, 1), (7, 1), (8, 2)] {
+            models.serve(stamped(stamp)).await;
+            models.resolve("m", &Which::Served).await.unwrap();
+            assert_eq!(shelf.loads.load(Ordering::Relaxed), loads, "stamp {stamp}");
+        }
+        models.refresh().await.unwrap();
+        assert!(models.resolve("m", &Which::Served).await.is_err(), "the shelf doesn't know it");
+        assert_eq!(models.usage(), (0, 0, 2));
+    }
+
+    #[tokio::test]
+    async fn a_version_that_does_not_load_is_not_tried_again_at_once() {
+        let shelf = Arc::new(Shelf::default());
+        let models = Models::new(Arc::clone(&shelf) as Arc<dyn Source>, 1_000);
+        models.serve(known("m", 1)).await;
+        models.resolve("m", &Which::Served).await.unwrap();
+        for _ in 0..5 {
+            models.serve(known("m", 13)).await;
+            assert_eq!(models.resolve("m", &Which::Served).await.unwrap().version(), 1);
+        }
+        assert_eq!(shelf.loads.load(Ordering::Relaxed), 2);
+        models.serve(known("m", 2)).await;
+        assert_eq!(models.resolve("m", &Which::Served).await.unwrap().version(), 2);
+    }
+
+    #[tokio::test]
     async fn what_was_used_longest_ago_is_evicted() {
         let models = Models::new(Arc::new(Shelf::default()), 1_000);
         models.refresh().await.unwrap();

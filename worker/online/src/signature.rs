@@ -191,6 +191,18 @@ mod tests {
     }
 
     #[test]
+    fn a_canary_takes_what_its_champion_takes() {
+        let with = |fields: Vec<Field>| Signature::new(fields, Vec::new());
+        let (a, b) = (Field::new("a", Kind::Number), Field::new("b", Kind::Text));
+        let champion = with(vec![a.clone(), b.clone()]);
+        assert!(with(vec![a.clone().nullable(), b.clone()]).takes_what_is_for(&champion));
+        assert!(!champion.takes_what_is_for(&with(vec![a.clone().nullable(), b.clone()])));
+        assert!(!with(vec![b.clone(), a.clone()]).takes_what_is_for(&champion));
+        assert!(!with(vec![a.clone()]).takes_what_is_for(&champion));
+        assert!(!with(vec![a, Field::new("b", Kind::Number)]).takes_what_is_for(&champion));
+    }
+
+    #[test]
     fn what_is_missing_is_null_where_that_is_allowed() {
         let rows = signature().bind(Input::Named(vec![("a".into(), Column::from(vec![3.0]))])).unwrap();
         assert!(rows.column("b").unwrap().is_null(0));

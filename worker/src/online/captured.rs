@@ -87,7 +87,7 @@ impl Capture for ParquetCapture {
             }
             group.push(captured);
         }
-        kept.add(self.tick())
+        kept.and(self.tick())
     }
 
     fn tick(&mut self) -> Kept {
@@ -101,13 +101,11 @@ impl Capture for ParquetCapture {
 
 /// Whether two requests have the same columns.
 fn is_alike(a: &Captured, b: &Captured) -> bool {
-    let kind = |column: &Column| std::mem::discriminant(column.values());
-    let same = |(a, b): (&(Arc<str>, Column), &(Arc<str>, Column))| a.0 == b.0 && kind(&a.1) == kind(&b.1);
-    let (inputs, outputs) =
-        (a.inputs.iter().zip(&b.inputs), a.predictions.columns().iter().zip(b.predictions.columns()));
-    a.inputs.len() == b.inputs.len()
-        && a.predictions.columns().len() == b.predictions.columns().len()
-        && inputs.chain(outputs).all(same)
+    fn shape(captured: &Captured) -> impl Iterator<Item = (&Arc<str>, std::mem::Discriminant<Values>)> {
+        let columns = captured.inputs.iter().chain(captured.predictions.columns());
+        columns.map(|(name, column)| (name, std::mem::discriminant(column.values())))
+    }
+    a.inputs.len() == b.inputs.len() && shape(a).eq(shape(b))
 }
 
 fn write_group(folder: &Path, model: &str, version: u64, requests: &[Captured], kept: &mut Kept) {
