@@ -12,8 +12,10 @@ use crate::request::Asked;
 use crate::search::Page;
 use crate::tracking::{Metric, RunFact};
 
-/// Values of one history in memory: some hundred megabytes.
-const VALUES_MAX: usize = 2_000_000;
+/// Values of one history in memory: some hundred megabytes, with their JSON.
+const VALUES_MAX: usize = 500_000;
+/// Values of one answer that doesn't ask for a number; clients go on with its token.
+const PAGE: usize = 25_000;
 
 pub(super) async fn history(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
     let (id, key) = (asked.text("run_id"), asked.text("metric_key"));
@@ -23,7 +25,7 @@ pub(super) async fn history(mlflow: Arc<Mlflow>, asked: Asked) -> Answer {
                 format!("Invalid value {size} for parameter 'max_results' supplied. It must be a positive integer.");
             Refusal::invalid(text)
         })?,
-        None => usize::MAX,
+        None => PAGE,
     };
     let page = Page::at(asked.text("page_token"), size)?;
     let values = match mlflow.run(id).await {
