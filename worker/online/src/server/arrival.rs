@@ -54,7 +54,7 @@ pub struct Timed<S> {
     waker: Waker,
 }
 
-/// Keeps the time of the first wake since the last read, and passes wakes on.
+/// Keeps the time of the first wake since the last look, and passes wakes on.
 #[derive(Debug)]
 struct Noticed {
     arrival: Arc<Arrival>,
@@ -63,7 +63,7 @@ struct Noticed {
     reader: Mutex<Waker>,
 }
 
-/// Nobody was woken since the last read.
+/// Nobody was woken since the last look.
 const NEVER: u64 = u64::MAX;
 
 impl<S> Timed<S> {
@@ -99,10 +99,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.noticed.listen(cx.waker());
+        // Taken whether something is read or not: a wake that brings nothing is no arrival of what comes later.
+        let noticed = this.noticed.at_ns.swap(NEVER, Ordering::Relaxed);
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(&mut Context::from_waker(&this.waker), buffer);
         if buffer.filled().len() > before {
-            let noticed = this.noticed.at_ns.swap(NEVER, Ordering::Relaxed);
+            // A wake meanwhile may be that of what was read just now.
+            this.noticed.at_ns.store(NEVER, Ordering::Relaxed);
             // Without a wake it was there when it was looked for, and nobody knows since when.
             let at = if noticed == NEVER { this.arrival.now_ns() } else { noticed };
             this.arrival.at_ns.store(at, Ordering::Relaxed);
@@ -178,6 +181,22 @@ mod tests {
             assert_eq!(stream.read(&mut buffer).await.unwrap(), 2);
             assert!(asked <= arrival.at() && arrival.at() <= written);
         }
+        // A wake that brings nothing is forgotten.
+        for _ in 0..2 {
+            let mut read = std::pin::pin!(stream.read(&mut buffer));
+            let polled = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context).is_pending()));
+            assert!(polled.await);
+            stream.waker.wake_by_ref();
+        }
+        {
+            let mut read = std::pin::pin!(stream.read(&mut buffer));
+            let polled = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context).is_pending()));
+            assert!(polled.await);
+        }
+        let asked = later();
+        client.write_all(b"d").await.unwrap();
+        assert_eq!(stream.read(&mut buffer).await.unwrap(), 1);
+        assert!(asked <= arrival.at());
         let answered = later();
         arrival.restart();
         assert!(arrival.at() >= answered);

@@ -104,7 +104,19 @@ impl Life {
         watching.spawn(watch);
         let (order, open, tasks, settling) = Default::default();
         let mut hands = Hands { order, open, tasks, settling, next, reached };
-        let end = self.run(&channel, &mut feed, &mut hands, held, stop).await;
+        let mut drained = None;
+        let end = match self.run(&channel, &mut feed, &mut hands, held, stop, &mut drained).await {
+            // Whatever cuts it short, it was asked to stop, and what is left comes again.
+            End::Broken(error) if drained.is_some() => {
+                tracing::warn!(stream = self.settings.name, error = &*error, "ended before all was done");
+                End::Stopped
+            }
+            End::Deposed if drained.is_some() => {
+                tracing::warn!(stream = self.settings.name, "ended before all was done: another process has it");
+                End::Stopped
+            }
+            end => end,
+        };
         let worked = hands.next != next || hands.order.reached() > 0;
         hands.tasks.shutdown().await;
         watching.shutdown().await;
@@ -149,6 +161,9 @@ impl Life {
         Ok((channel.clone(), Feed::start(channel, consumer)))
     }
 
+    /// Scores until something ends. `drained` is set when `stop` has ended, which must not be asked again then: by when
+    /// what is at hand must be done. The consumer isn't cancelled meanwhile: the broker would give what comes next to
+    /// another before what is at hand is out.
     async fn run<S: Future<Output = ()>>(
         &self,
         channel: &Channel,
@@ -156,19 +171,17 @@ impl Life {
         hands: &mut Hands,
         held: &mut Option<Held>,
         mut stop: Pin<&mut S>,
+        drained: &mut Option<Instant>,
     ) -> End {
         let mut heard = Instant::now();
         let mut renewed = Instant::now();
-        // Set when it stops. The consumer isn't cancelled then: the broker would give what comes next to another before
-        // what is at hand is out.
-        let mut drained: Option<Instant> = None;
         loop {
             if drained.is_some() && hands.tasks.is_empty() && hands.settling.is_empty() {
                 return End::Stopped;
             }
             tokio::select! {
                 biased;
-                () = &mut stop, if drained.is_none() => drained = Some(Instant::now() + self.settings.drain_max),
+                () = &mut stop, if drained.is_none() => *drained = Some(Instant::now() + self.settings.drain_max),
                 Some(done) = hands.tasks.join_next(), if !hands.tasks.is_empty() => {
                     let (number, outcome) = match done {
                         Ok(done) => done,

@@ -307,6 +307,30 @@ async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_another_takes_while_it_drains_ends() {
+    let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
+    let (_connection, channel) = broker.channel().await;
+    declare_stream(&channel, &prefix).await;
+    send(&channel, &prefix, 1, false, now_s()).await;
+    let mut waiting = settings("stream", &prefix, folder.path());
+    waiting.model = Some("nothing".to_owned());
+    waiting.drain_max = PATIENCE;
+    let running = start(&broker.url(), waiting).await;
+    let lag = running.scoring.metrics().stream_lag_seconds.with(&["orders"]);
+    becomes("a message is at hand", async || lag.value() > 0.0).await;
+    drop(running.end);
+    let documents = Folder(folder.path().to_owned());
+    let key = format!("streams/orders/{prefix}.events");
+    // It writes the same document.
+    becomes("another has it", async || {
+        let (_, version) = documents.get(&key).await.unwrap().unwrap();
+        documents.put(&key, version, br#"{"holder":"another","next":null}"#.to_vec()).await.is_ok()
+    })
+    .await;
+    tokio::time::timeout(PATIENCE / 2, running.task).await.expect("it ends before its time to drain").unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_takes_is_put_aside_and_errors_can_be_published() {
     let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
     let (connection, channel) = broker.channel().await;
