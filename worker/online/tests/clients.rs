@@ -65,6 +65,11 @@ fn mlflows_scoring_client_works() {
 }
 
 #[test]
+fn mlflows_own_scoring_server_answers_the_same() {
+    check("mlflow_differential.py", Way::Http);
+}
+
+#[test]
 fn tritonclient_works_over_grpc() {
     check("triton_grpc.py", Way::Grpc);
 }
