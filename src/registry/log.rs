@@ -175,6 +175,12 @@ mod tests {
                 ],
             ),
         ];
-        expect![[r#""#]].assert_eq(&table(&facts));
+        expect![[r#"
+            fact  when                     who  what                                            why
+               1  2025-01-02 03:05:05 UTC  ann  promoted champion 1 → 2, evidence ee8250fb76e0  better on the holidays
+               2  2025-01-02 03:06:05 UTC  ann  rolled back champion 2 → 1
+                                                tag bad=yes of version 2
+        "#]]
+        .assert_eq(&table(&facts));
     }
 }
