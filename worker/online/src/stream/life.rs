@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use gristmill_backends::broker::rabbitmq::{Cause, Line};
+use gristmill_backends::broker::rabbitmq::{Cause, Line, QueueType};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -139,7 +139,7 @@ impl Life {
         let text = |text: &str| AMQPValue::LongString(text.into());
         match &self.settings.source {
             Source::Queue { queue_type, .. } => {
-                declared.insert("x-queue-type".into(), text(queue_type.name()));
+                declared = queue_type.arguments();
                 declared.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
             }
             Source::Stream { .. } => {
@@ -150,7 +150,14 @@ impl Life {
         }
         lag::ensure(&self.taking, queue, declared).await?;
         if !matches!(self.settings.poison, Poison::DeadLetter { to: Some(_) }) {
-            lag::ensure(&self.taking, &self.settings.dead_letter_queue(), FieldTable::default()).await?;
+            // What is put aside is kept as safe as what it was.
+            let queue_type = match &self.settings.source {
+                Source::Queue { queue_type, .. } => *queue_type,
+                // A stream is replicated as quorum queues are, and can't be taken from.
+                Source::Stream { .. } => QueueType::Quorum,
+            };
+            let dead = self.settings.dead_letter_queue();
+            lag::ensure(&self.taking, &dead, queue_type.arguments()).await?;
         }
         let channel = self.taking.channel().await?;
         let begin = async {
