@@ -3,7 +3,6 @@
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::order::Key;
 use crate::letter;
@@ -69,7 +68,7 @@ pub(super) fn effect_id(stream: &str, queue: &str, delivery: &Delivery) -> Optio
     if id.len() <= SHORT_BYTES_MAX {
         return Some(id);
     }
-    Some(Sha256::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(letter::sha256(id.as_bytes()))
 }
 
 /// A routing key with places for what a message has.
