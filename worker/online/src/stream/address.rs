@@ -58,11 +58,13 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 /// The id of a message's effect: the same whenever and by whomever the message is scored. One that has neither an
-/// id nor a place in a stream can't be known again, and has none.
-pub(super) fn effect_id(stream: &str, queue: &str, delivery: &Delivery) -> Option<String> {
+/// id nor a place in a stream can't be known again, and has none. A stream that was `made` anew has its places again, for
+/// other messages.
+pub(super) fn effect_id(stream: &str, queue: &str, made: u64, delivery: &Delivery) -> Option<String> {
     let id = match (delivery.properties.message_id(), offset(delivery)) {
         (Some(id), _) if !id.as_str().is_empty() => format!("{stream}/{id}"),
-        (_, Some(offset)) => format!("{stream}/{queue}/{offset}"),
+        (_, Some(offset)) if made == 0 => format!("{stream}/{queue}/{offset}"),
+        (_, Some(offset)) => format!("{stream}/{queue}/{made}:{offset}"),
         _ => return None,
     };
     if id.len() <= SHORT_BYTES_MAX {

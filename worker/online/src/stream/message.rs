@@ -66,6 +66,8 @@ pub struct Work<'a> {
     pub scoring: &'a Scoring,
     pub settings: &'a StreamSettings,
     pub outlets: &'a Outlets,
+    /// How often the stream was made anew.
+    pub made: u64,
 }
 
 /// A message that can't become predictions.
@@ -200,7 +202,7 @@ impl Work<'_> {
 
     /// Publishes an answer, or an error in its place, until that is safe.
     async fn publish(&self, name: &str, delivery: &Delivery, key: &str, result: Result<Inferred, &Refusal>) -> Outcome {
-        let id = effect_id(&self.settings.name, self.settings.source.queue(), delivery);
+        let id = effect_id(&self.settings.name, self.settings.source.queue(), self.made, delivery);
         let outcome = match (&result, &id) {
             (Err(_), _) => Outcome::Failed,
             (Ok(_), Some(_)) => Outcome::Published,
@@ -282,7 +284,7 @@ impl Work<'_> {
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(reject.attempts.into()));
         headers.insert(letter::STATUS.into(), AMQPValue::LongInt(reject.refusal.status().into()));
         let mut properties = delivery.properties.clone();
-        if let Some(id) = effect_id(&self.settings.name, self.settings.source.queue(), delivery) {
+        if let Some(id) = effect_id(&self.settings.name, self.settings.source.queue(), self.made, delivery) {
             headers.insert(DEDUPLICATION.into(), AMQPValue::LongString(id.as_str().into()));
             if properties.message_id().is_none() {
                 properties = properties.with_message_id(ShortString::from(id));

@@ -20,6 +20,7 @@ use gristmill_online::{
 use gristmill_telemetry::metrics::Metrics;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
@@ -312,6 +313,26 @@ async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
     assert_eq!(ids.len(), 350);
     drop(running.end);
     running.task.await.unwrap();
+
+    // A stream that was made anew begins with its first message, and its effects are new.
+    let events: ShortString = format!("{prefix}.events").into();
+    channel.queue_delete(events, QueueDeleteOptions::default()).await.unwrap();
+    declare_stream(&channel, &prefix).await;
+    for number in 0..20 {
+        send(&channel, &prefix, number, false, now_s()).await;
+    }
+    for more in [20, 21] {
+        let running = start(&broker.url(), settings("stream", &prefix, folder.path())).await;
+        let first = if more == 20 { 0 } else { more - 1 };
+        let mut ids = BTreeSet::new();
+        for _ in first..more {
+            ids.insert(next(&mut effects).await.properties.message_id().clone().unwrap().to_string());
+        }
+        assert_eq!(ids, (first..more).map(|number| format!("orders/{prefix}.events/1:{number}")).collect());
+        drop(running.end);
+        running.task.await.unwrap();
+        send(&channel, &prefix, more, false, now_s()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
