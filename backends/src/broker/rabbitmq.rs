@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use gristmill_protocol::limits::{MESSAGE_BYTES_MAX, STORE_CALL_MS};
+use lapin::types::{AMQPValue, FieldTable};
 
 pub use self::consumer::{RabbitConsumer, RabbitSettle};
 pub use self::line::Line;
@@ -36,6 +37,10 @@ const CONNECT_FIRST: Duration = Duration::from_secs(15);
 /// waits for a worker waits for it.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(1);
+
+/// Deliveries of a message to a quorum queue's consumers. Giving back isn't failing here, so there should be no limit;
+/// 4.0 limits to 20 if nothing is said, and 3.x refuses -1.
+const DELIVERY_LIMIT: i64 = 1_000_000;
 
 /// Why the broker or the connection to it failed.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -57,6 +62,16 @@ impl QueueType {
             QueueType::Classic => "classic",
             QueueType::Quorum => "quorum",
         }
+    }
+
+    /// What a queue of this type is declared with at the least.
+    pub fn arguments(self) -> FieldTable {
+        let mut arguments = FieldTable::default();
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString(self.name().into()));
+        if self == QueueType::Quorum {
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
+        }
+        arguments
     }
 }
 
@@ -139,8 +154,7 @@ fn unavailable(verb: &'static str, queue: &str, source: impl Into<Cause>) -> Bro
 }
 
 /// The text of a header, which other clients send as one of several types.
-fn text_of(value: &lapin::types::AMQPValue) -> Option<String> {
-    use lapin::types::AMQPValue;
+fn text_of(value: &AMQPValue) -> Option<String> {
     match value {
         AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
         AMQPValue::ShortString(text) => Some(text.to_string()),

@@ -1,10 +1,12 @@
 //! What a message says of itself: its headers, and until when its answer is wanted.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gristmill_backends::broker::rabbitmq::header_text;
 use lapin::BasicProperties;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use sha2::{Digest, Sha256};
 
 use crate::deadline::Deadline;
 use crate::infer::Inferred;
@@ -26,6 +28,56 @@ pub const JSON_BYTES: &str = "inference-header-content-length";
 pub const TRACEPARENT: &str = "traceparent";
 /// RabbitMQ's own time of a message, where its interceptor is on.
 const SENT_MS: &str = "timestamp_in_ms";
+
+/// Bytes of a header's value that we write. All of a message's headers must fit one frame, of 32 KiB or of what the broker
+/// allows, which is 4 KiB at the least; the broker ends the connection over one that doesn't, with all that is on it.
+const HEADER_BYTES_MAX: usize = 512;
+/// Bytes of the headers that a message keeps when it is put aside. It came in one frame, of 32 KiB if nobody says
+/// otherwise; the rest is for its other properties, which are up to 255 bytes each, and for what we add.
+const HEADERS_BYTES_MAX: usize = 24 * 1_024;
+
+/// The value of a header that we write: the text, or its digest where that is too long.
+pub fn header_value(text: &str) -> AMQPValue {
+    if text.len() <= HEADER_BYTES_MAX {
+        return AMQPValue::LongString(text.into());
+    }
+    AMQPValue::LongString(format!("sha256:{}", sha256(text.as_bytes())).into())
+}
+
+/// A digest in hexadecimal digits.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Takes out the longest headers until all fit a frame together with those that we write, and returns their names.
+pub fn fitted(headers: &mut BTreeMap<ShortString, AMQPValue>) -> Vec<ShortString> {
+    let mut out = Vec::new();
+    while headers.iter().map(size).sum::<usize>() > HEADERS_BYTES_MAX {
+        let Some(longest) = headers.iter().max_by_key(|header| size(*header)).map(|(name, _)| name.clone()) else {
+            break;
+        };
+        headers.remove(&longest);
+        out.push(longest);
+    }
+    out
+}
+
+/// Bytes of a header in a frame, with its name.
+fn size((name, value): (&ShortString, &AMQPValue)) -> usize {
+    2 + name.as_str().len() + value_size(value)
+}
+
+fn value_size(value: &AMQPValue) -> usize {
+    match value {
+        AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(|value| 1 + value_size(value)).sum::<usize>(),
+        AMQPValue::FieldTable(table) => 4 + table.inner().iter().map(size).sum::<usize>(),
+        // Numbers.
+        _ => 8,
+    }
+}
 
 /// A header as text.
 pub fn header(properties: &BasicProperties, name: &str) -> Option<String> {
@@ -123,6 +175,20 @@ mod tests {
         }
         let now = Instant::now();
         deadline(&properties, now).map(|deadline| deadline.left(now))
+    }
+
+    #[test]
+    fn long_headers_are_digests_and_what_fits_no_frame_is_left_out() {
+        let text = |length: usize| AMQPValue::LongString("k".repeat(length).into());
+        assert_eq!(header_value(&"k".repeat(512)), text(512));
+        let digest = header_value(&"k".repeat(513));
+        assert!(digest.as_long_string().unwrap().to_string().starts_with("sha256:"), "{digest:?}");
+        assert_ne!(digest, header_value(&"k".repeat(514)));
+        let mut headers: BTreeMap<ShortString, AMQPValue> =
+            [("a".into(), text(10)), ("b".into(), text(20_000)), ("c".into(), text(9_000))].into();
+        assert_eq!(fitted(&mut headers), [ShortString::from("b")]);
+        assert_eq!(fitted(&mut headers), []);
+        assert_eq!(headers.len(), 2);
     }
 
     #[test]

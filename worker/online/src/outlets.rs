@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use gristmill_backends::broker::rabbitmq::{Cause, Line};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::{BasicProperties, Channel, Confirmation, ErrorKind};
 use tokio::sync::Semaphore;
 
 /// How long a confirmation may take. Brokers that write to slow disks take some hundred milliseconds; one that is short
@@ -24,6 +25,9 @@ pub enum PublishError {
     /// A queue that is full, or has no leader just now.
     #[error("the broker refused the message")]
     Refused,
+    /// It is nothing that the broker takes, such as one that is too large, and will be nothing the next time.
+    #[error("the broker takes no such message")]
+    Unfit(#[source] lapin::Error),
     /// It may have been published or not.
     #[error("failed to publish")]
     Unknown(#[source] Cause),
@@ -71,7 +75,10 @@ impl Outlets {
             let text = format!("the broker didn't confirm it within {} s", CONFIRM_WITHIN.as_secs());
             return Err(PublishError::Unknown(text.into()));
         };
-        let confirmation = confirmation.map_err(|error| PublishError::Unknown(error.into()))?;
+        let confirmation = confirmation.map_err(|error| match is_unfit(&error) {
+            true => PublishError::Unfit(error),
+            false => PublishError::Unknown(error.into()),
+        })?;
         // Only a channel that waits for nothing is used again.
         self.free.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
         match confirmation {
@@ -95,6 +102,14 @@ impl Outlets {
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         Ok(channel)
     }
+}
+
+/// Whether the broker has closed the channel for the message on it. An error that closes the connection says nothing: it
+/// may be another's. An exchange that doesn't exist may be made.
+fn is_unfit(error: &lapin::Error) -> bool {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return false };
+    let unfit = [AMQPSoftError::PRECONDITIONFAILED, AMQPSoftError::CONTENTTOOLARGE];
+    matches!(error.kind(), AMQPErrorKind::Soft(soft) if unfit.contains(soft))
 }
 
 async fn one(

@@ -12,7 +12,7 @@
 //! The queue is the buffer. What the engine would shed over HTTP waits in its place here, which takes up room
 //! among the messages at hand, so that the rest stays in the queue for whoever has time. A request is dropped without an
 //! answer when nobody would read it: after its deadline (`expiration`, or the header `gristmill-timeout-ms`, from the
-//! message's timestamp), and without a `reply-to`. Scoring has no side effect, so a server that dies costs
+//! message's timestamp), without a `reply-to`, and when its answer is refused again and again. Scoring has no side effect, so a server that dies costs
 //! nothing: RabbitMQ delivers again what was not acknowledged, and an answer may come twice.
 
 use std::sync::Arc;
@@ -23,9 +23,9 @@ use gristmill_backends::broker::rabbitmq::{Line, QueueType, RabbitConsumer, Rabb
 use gristmill_backends::broker::{BrokerError, Consumer};
 use lapin::BasicProperties;
 use lapin::message::Delivery;
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::deadline::Deadline;
 use crate::infer::{Asked, Inferred, infer};
@@ -42,8 +42,15 @@ const REPLIES_AT_ONCE: usize = 16;
 /// The pauses before a request is tried again that the engine had no room for.
 const ROOM_PAUSE_MIN: Duration = Duration::from_millis(2);
 const ROOM_PAUSE_MAX: Duration = Duration::from_millis(250);
-/// How long a request is kept whose answer couldn't be sent, before it is given back.
-const RETURN_PAUSE: Duration = Duration::from_millis(500);
+/// The pause before an answer is sent again.
+const REPLY_PAUSE: Duration = Duration::from_millis(500);
+/// Times that the queue of replies may refuse an answer. One that has no leader just now has one within two seconds; one
+/// that is full belongs to a client that takes no answers, whose requests must not stand in the way of others'.
+const REFUSED_MAX: u32 = 5;
+/// The header in which quorum queues count deliveries that were given back.
+const DELIVERIES: &str = "x-delivery-count";
+/// Deliveries of a request, each of which tried for all of its time to send an answer.
+const DELIVERIES_MAX: u32 = 5;
 /// The prefix of the addresses that RabbitMQ delivers to directly. It reports those as not delivered whatever it did.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
 
@@ -91,7 +98,8 @@ enum Outcome {
     Refused,
     /// Its deadline passed.
     Expired,
-    /// It has no `reply-to`, or there is nobody behind it.
+    /// It has no `reply-to`, there is nobody behind it who takes the answer, or the answer is nothing that the broker
+    /// takes.
     Unanswerable,
     /// Its answer couldn't be published. Another server gets it, or we do when there is a connection again.
     Returned,
@@ -135,17 +143,18 @@ pub async fn serve_queue(
             (slot, (delivery, settle)) = next => {
                 at_hand.spawn(Arc::clone(&server).handle(delivery, settle, slot.ok()));
             }
-            Some(Err(error)) = at_hand.join_next(), if !at_hand.is_empty() => {
-                // It stays unsettled, and is delivered again when the connection ends.
-                tracing::error!(error = &error as &dyn std::error::Error, "a request's task has failed");
-            }
+            Some(done) = at_hand.join_next(), if !at_hand.is_empty() => told(done),
         }
     }
     // What was pushed here and isn't begun is another server's at once.
     if let Err(error) = consumer.set_prefetch(0).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "the consumer has ended already");
     }
-    let all = async { while at_hand.join_next().await.is_some() {} };
+    let all = async {
+        while let Some(done) = at_hand.join_next().await {
+            told(done);
+        }
+    };
     let cut = match tokio::time::timeout(server.settings.drain_max, all).await {
         Ok(()) => 0,
         Err(_) => at_hand.len(),
@@ -155,12 +164,57 @@ pub async fn serve_queue(
     Ok(cut)
 }
 
+/// Says in the log how a task failed.
+fn told(done: Result<(), JoinError>) {
+    if let Err(error) = done {
+        tracing::error!(error = &error as &dyn std::error::Error, "a request's task has failed");
+    }
+}
+
+/// A request that isn't settled: given back when it is dropped, as by a task that fails.
+struct Unsettled {
+    settle: Option<RabbitSettle>,
+    redelivered: bool,
+}
+
+impl Unsettled {
+    fn ack(mut self) {
+        if let Some(settle) = self.settle.take() {
+            settle.ack();
+        }
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        let Some(settle) = self.settle.take() else { return };
+        if std::thread::panicking() && self.redelivered {
+            // It would do so for ever. Its client hears nothing, as of one that was too late; the log has the panic.
+            settle.ack();
+        } else {
+            settle.requeue();
+        }
+    }
+}
+
+/// Whether a request without a deadline of its own, to which no answer could be sent for all of its time, is given back:
+/// not when it has been, by what is known of that. A classic queue only says that it was delivered before.
+fn may_return(properties: &BasicProperties, redelivered: bool, timeout: Duration) -> bool {
+    let delivered = letter::header(properties, DELIVERIES).and_then(|text| text.parse::<u64>().ok());
+    match (delivered, letter::age(properties)) {
+        (Some(delivered), _) => delivered < u64::from(DELIVERIES_MAX),
+        (None, Some(age)) => !redelivered || age < timeout.saturating_mul(DELIVERIES_MAX),
+        (None, None) => !redelivered,
+    }
+}
+
 impl Server {
     async fn handle(self: Arc<Self>, delivery: Delivery, settle: RabbitSettle, slot: Option<OwnedSemaphorePermit>) {
+        let unsettled = Unsettled { settle: Some(settle), redelivered: delivery.redelivered };
         let outcome = self.outcome(delivery).await;
         match outcome {
-            Outcome::Returned => settle.requeue(),
-            _ => settle.ack(),
+            Outcome::Returned => drop(unsettled),
+            _ => unsettled.ack(),
         }
         let name = match outcome {
             Outcome::Answered => "answered",
@@ -199,15 +253,33 @@ impl Server {
         let (outcome, reply, body) = self.reply(&properties, result);
         let mandatory = !reply_to.as_str().starts_with(DIRECT_REPLY);
         let to = Destination { exchange: "", routing_key: reply_to.as_str(), mandatory };
-        match self.replies.publish(to, reply, &body).await {
-            Ok(()) => outcome,
-            Err(PublishError::Unroutable { .. }) => Outcome::Unanswerable,
-            // Its queue is full, or there is no connection: this isn't for the request to suffer.
-            Err(error @ (PublishError::Refused | PublishError::Unknown(_))) => {
-                tracing::warn!(queue = self.settings.queue, error = &error as &dyn std::error::Error, "no answer sent");
-                // Given back at once, it would be here again at once.
-                tokio::time::sleep(RETURN_PAUSE).await;
-                Outcome::Returned
+        let mut refused = 0;
+        loop {
+            let error = match self.replies.publish(to, reply.clone(), &body).await {
+                Ok(()) => return outcome,
+                Err(error) => error,
+            };
+            let is_last = match &error {
+                PublishError::Unroutable { .. } => return Outcome::Unanswerable,
+                PublishError::Unfit(_) => true,
+                PublishError::Refused => {
+                    refused += 1;
+                    refused >= REFUSED_MAX
+                }
+                PublishError::Unknown(_) => false,
+            };
+            tracing::warn!(queue = self.settings.queue, error = &error as &dyn std::error::Error, "no answer sent");
+            if is_last {
+                return Outcome::Unanswerable;
+            }
+            tokio::time::sleep(REPLY_PAUSE).await;
+            if is_over() {
+                return Outcome::Expired;
+            }
+            if deadline.left(Instant::now()).is_zero() {
+                // There is no connection, which isn't for the request to suffer; but not for ever.
+                let again = may_return(&properties, delivery.redelivered, self.settings.timeout);
+                return if again { Outcome::Returned } else { Outcome::Unanswerable };
             }
         }
     }
@@ -252,7 +324,7 @@ impl Server {
         let (content_type, body) = letter::answer(result, &mut headers);
         for name in [letter::REQUEST_ID, letter::TRACEPARENT] {
             if let Some(value) = letter::header(asked, name) {
-                headers.insert(name.into(), AMQPValue::LongString(value.into()));
+                headers.insert(name.into(), letter::header_value(&value));
             }
         }
         let mut reply = BasicProperties::default().with_content_type(content_type.into()).with_headers(headers);
@@ -261,5 +333,31 @@ impl Server {
             reply = reply.with_correlation_id(id.clone());
         }
         (outcome, reply, body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::types::AMQPValue;
+
+    use super::*;
+
+    #[test]
+    fn a_request_that_no_answer_is_sent_to_isnt_given_back_for_ever() {
+        let timeout = Duration::from_secs(30);
+        let plain = BasicProperties::default();
+        assert!(may_return(&plain, false, timeout));
+        assert!(!may_return(&plain, true, timeout));
+        let sent = |ago_s: u64| BasicProperties::default().with_timestamp(letter::now_ms() / 1_000 - ago_s);
+        assert!(may_return(&sent(100), true, timeout));
+        assert!(may_return(&sent(200), false, timeout));
+        assert!(!may_return(&sent(200), true, timeout));
+        let counted = |count: i64| {
+            let mut headers = FieldTable::default();
+            headers.insert(DELIVERIES.into(), AMQPValue::LongLongInt(count));
+            BasicProperties::default().with_headers(headers)
+        };
+        assert!(may_return(&counted(4), true, timeout));
+        assert!(!may_return(&counted(5), true, timeout));
     }
 }

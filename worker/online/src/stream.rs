@@ -58,7 +58,10 @@ pub enum Source {
     /// A queue, declared with a single active consumer. One that exists without that keeps no order among several
     /// processes.
     Queue { queue: String, queue_type: QueueType },
-    /// A RabbitMQ stream, from its first message or from where it was left.
+    /// A RabbitMQ stream, from its first message or from where it was left. One that was deleted and made anew, which
+    /// shows when it ends before where it was left, is scored from its first message, and the log has an error. Its
+    /// messages are other ones at the same offsets, so effects that have their ids from offsets get new ones. One that has
+    /// as many messages again by the time we look can't be told from the one before: give it another name.
     Stream { queue: String, progress: Arc<dyn Progress> },
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::FieldTable;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{Channel, Connection, ConnectionProperties, ErrorKind};
 use tokio::sync::Mutex;
@@ -23,10 +23,6 @@ const HEARTBEAT_SECONDS: u16 = 10;
 const FRAME_BYTES_MAX: u32 = 32 * 1_024;
 /// How long one attempt to connect may take. Longer than a name look-up and a TLS handshake over a far line.
 const ATTEMPT: Duration = Duration::from_secs(5);
-/// Deliveries of a message to a quorum queue's consumers. Giving back isn't failing here, so there should be no limit;
-/// 4.0 limits to 20 if nothing is said, and 3.x refuses -1.
-const DELIVERY_LIMIT: i64 = 1_000_000;
-
 /// A connection and what it takes to make it.
 pub struct Line {
     uri: AMQPUri,
@@ -126,12 +122,7 @@ impl Line {
     /// # Errors
     /// When the queue exists and is something else, or the broker can't be asked.
     pub async fn declare(&self, verb: &'static str, queue: &str) -> Result<(), BrokerError> {
-        let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString(self.queue_type.name().into()));
-        if self.queue_type == QueueType::Quorum {
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(DELIVERY_LIMIT));
-        }
-        self.declare_with(verb, queue, arguments).await
+        self.declare_with(verb, queue, self.queue_type.arguments()).await
     }
 
     /// Makes sure that a queue exists with these arguments.

@@ -3,7 +3,6 @@
 use lapin::message::Delivery;
 use lapin::types::AMQPValue;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use super::order::Key;
 use crate::letter;
@@ -59,17 +58,19 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
 }
 
 /// The id of a message's effect: the same whenever and by whomever the message is scored. One that has neither an
-/// id nor a place in a stream can't be known again, and has none.
-pub(super) fn effect_id(stream: &str, queue: &str, delivery: &Delivery) -> Option<String> {
+/// id nor a place in a stream can't be known again, and has none. A stream that was `made` anew has its places again, for
+/// other messages.
+pub(super) fn effect_id(stream: &str, queue: &str, made: u64, delivery: &Delivery) -> Option<String> {
     let id = match (delivery.properties.message_id(), offset(delivery)) {
         (Some(id), _) if !id.as_str().is_empty() => format!("{stream}/{id}"),
-        (_, Some(offset)) => format!("{stream}/{queue}/{offset}"),
+        (_, Some(offset)) if made == 0 => format!("{stream}/{queue}/{offset}"),
+        (_, Some(offset)) => format!("{stream}/{queue}/{made}:{offset}"),
         _ => return None,
     };
     if id.len() <= SHORT_BYTES_MAX {
         return Some(id);
     }
-    Some(Sha256::digest(id.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(letter::sha256(id.as_bytes()))
 }
 
 /// A routing key with places for what a message has.

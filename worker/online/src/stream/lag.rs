@@ -21,6 +21,10 @@ const LOOK_WITHIN: Duration = Duration::from_secs(5);
 /// How often is looked. Scrapes are rarer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// Messages that are delivered at a time while one is looked for, which is among the first of its chunk or of some
+/// thousand.
+const REACH_AT_ONCE: u16 = 100;
+
 /// How far a stream is, written as it moves.
 #[derive(Debug, Default)]
 pub struct Reached {
@@ -98,6 +102,50 @@ async fn first_offset(line: &Line, queue: &str) -> Result<u64, Cause> {
     drop(delivery.acker.ack(BasicAckOptions::default()).await);
     drop(channel.close(200, "OK".into()).await);
     Ok(offset?)
+}
+
+/// Whether a stream ends before a message that was scored, the one before `next`: it was deleted and made anew, and the
+/// broker would wait for that offset to come again and deliver nothing until then.
+///
+/// # Errors
+/// When the broker can't be asked, or its answers don't fit together.
+pub async fn is_anew(line: &Line, queue: &str, next: u64) -> Result<bool, Cause> {
+    let Some(last) = next.checked_sub(1) else { return Ok(false) };
+    // What the broker has, it delivers at once. How many messages it tells of may be some seconds old.
+    match tokio::time::timeout(LOOK_WITHIN, reaches(line, queue, last)).await {
+        Ok(reached) => return reached.map(|()| false),
+        Err(_) => debug!(queue, last, "a message that was scored isn't in its stream"),
+    }
+    let end = async {
+        let count = line.ready(queue).await?;
+        let first = if count == 0 { 0 } else { first_offset(line, queue).await? };
+        Ok::<u64, Cause>(first + count)
+    };
+    let end = tokio::time::timeout(LOOK_WITHIN, end).await??;
+    if end >= next {
+        return Err(format!("the broker has {end} messages and doesn't deliver the one with offset {last}").into());
+    }
+    Ok(true)
+}
+
+/// Waits for a message of this offset or a later one.
+async fn reaches(line: &Line, queue: &str, offset: u64) -> Result<(), Cause> {
+    let channel = line.channel().await?;
+    channel.basic_qos(REACH_AT_ONCE, BasicQosOptions::default()).await?;
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-stream-offset".into(), AMQPValue::LongLongInt(offset.cast_signed()));
+    let consuming = channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), arguments);
+    let mut consumer = consuming.await?;
+    loop {
+        // The broker may begin with what is before it in its chunk.
+        let delivery = consumer.next().await.ok_or("the broker cancelled the look")??;
+        let found = address::offset(&delivery).ok_or_else(|| format!("`{queue}` is no stream"))?;
+        delivery.acker.ack(BasicAckOptions::default()).await?;
+        if found >= offset {
+            drop(channel.close(200, "OK".into()).await);
+            return Ok(());
+        }
+    }
 }
 
 /// Makes sure that a queue is there. One that exists is taken as it is.

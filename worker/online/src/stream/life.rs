@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use gristmill_backends::broker::rabbitmq::{Cause, Line};
+use gristmill_backends::broker::rabbitmq::{Cause, Line, QueueType};
 use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
@@ -68,6 +68,8 @@ struct Hands {
     settling: FuturesUnordered<BoxFuture<'static, Result<(), Cause>>>,
     /// The offset after the last one that was delivered, or where a stream was left.
     next: Option<u64>,
+    /// How often the stream was made anew.
+    made: u64,
     reached: Arc<Reached>,
 }
 
@@ -90,9 +92,9 @@ impl Life {
         }
         let begun = tokio::select! {
             () = &mut stop => return (End::Stopped, false),
-            begun = tokio::time::timeout(BEGIN, self.begin(next)) => begun,
+            begun = tokio::time::timeout(BEGIN, self.begin(held)) => begun,
         };
-        let (channel, mut feed) = match begun {
+        let (channel, mut feed, next) = match begun {
             Ok(Ok(begun)) => begun,
             Ok(Err(error)) => return (End::Broken(error), false),
             Err(error) => return (End::Broken(error.into()), false),
@@ -103,7 +105,8 @@ impl Life {
         let mut watching = JoinSet::new();
         watching.spawn(watch);
         let (order, open, tasks, settling) = Default::default();
-        let mut hands = Hands { order, open, tasks, settling, next, reached };
+        let made = held.as_ref().map_or(0, Held::made);
+        let mut hands = Hands { order, open, tasks, settling, next, made, reached };
         let mut drained = None;
         let end = match self.run(&channel, &mut feed, &mut hands, held, stop, &mut drained).await {
             // Whatever cuts it short, it was asked to stop, and what is left comes again.
@@ -132,25 +135,50 @@ impl Life {
         (end, worked)
     }
 
-    /// A channel that consumes.
-    async fn begin(&self, next: Option<u64>) -> Result<(Channel, Feed), Cause> {
+    /// A channel that consumes, and the offset with which it begins.
+    async fn begin(&self, held: &mut Option<Held>) -> Result<(Channel, Feed, Option<u64>), Cause> {
         let (queue, mut declared, mut consumed) =
             (self.settings.source.queue(), FieldTable::default(), FieldTable::default());
         let text = |text: &str| AMQPValue::LongString(text.into());
         match &self.settings.source {
             Source::Queue { queue_type, .. } => {
-                declared.insert("x-queue-type".into(), text(queue_type.name()));
+                declared = queue_type.arguments();
                 declared.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
             }
             Source::Stream { .. } => {
                 declared.insert("x-queue-type".into(), text("stream"));
-                let from = next.map_or_else(|| text("first"), |next| AMQPValue::LongLongInt(next.cast_signed()));
-                consumed.insert("x-stream-offset".into(), from);
             }
         }
         lag::ensure(&self.taking, queue, declared).await?;
+        if let Some(held) = held
+            && let Some(next) = held.next()
+            && lag::is_anew(&self.taking, queue, next).await?
+        {
+            let stream = &self.settings.name;
+            tracing::error!(
+                stream,
+                queue,
+                next,
+                "a stream was deleted and made anew; it is scored from its first message"
+            );
+            if !held.restart().await {
+                return Err("another process has the stream".into());
+            }
+        }
+        let next = held.as_ref().and_then(Held::next);
+        if let Source::Stream { .. } = &self.settings.source {
+            let from = next.map_or_else(|| text("first"), |next| AMQPValue::LongLongInt(next.cast_signed()));
+            consumed.insert("x-stream-offset".into(), from);
+        }
         if !matches!(self.settings.poison, Poison::DeadLetter { to: Some(_) }) {
-            lag::ensure(&self.taking, &self.settings.dead_letter_queue(), FieldTable::default()).await?;
+            // What is put aside is kept as safe as what it was.
+            let queue_type = match &self.settings.source {
+                Source::Queue { queue_type, .. } => *queue_type,
+                // A stream is replicated as quorum queues are, and can't be taken from.
+                Source::Stream { .. } => QueueType::Quorum,
+            };
+            let dead = self.settings.dead_letter_queue();
+            lag::ensure(&self.taking, &dead, queue_type.arguments()).await?;
         }
         let channel = self.taking.channel().await?;
         let begin = async {
@@ -158,7 +186,7 @@ impl Life {
             channel.basic_consume(queue.into(), "".into(), BasicConsumeOptions::default(), consumed).await
         };
         let consumer = tokio::time::timeout(CALL, begin).await??;
-        Ok((channel.clone(), Feed::start(channel, consumer)))
+        Ok((channel.clone(), Feed::start(channel, consumer), next))
     }
 
     /// Scores until something ends. `drained` is set when `stop` has ended, which must not be asked again then: by when
@@ -247,8 +275,9 @@ impl Life {
         hands.told();
         let (scoring, settings, outlets) =
             (Arc::clone(&self.scoring), Arc::clone(&self.settings), Arc::clone(&self.outlets));
+        let made = hands.made;
         hands.tasks.spawn(async move {
-            let work = Work { scoring: &scoring, settings: &settings, outlets: &outlets };
+            let work = Work { scoring: &scoring, settings: &settings, outlets: &outlets, made };
             (number, work.handle(delivery, key, turn).await)
         });
     }

@@ -12,12 +12,15 @@ use super::address::effect_id;
 use super::order::Key;
 use super::{Poison, StreamSettings};
 use crate::deadline::Deadline;
-use crate::infer::{Asked, Inferred, infer};
+use crate::faces::v2;
+use crate::infer::{Asked, Inferred, infer, text};
 use crate::letter;
 use crate::outlets::{Destination, Outlets, PublishError};
 use crate::refusal::Refusal;
+use crate::rows::Column;
 use crate::scoring::Scoring;
-use crate::server::{decoded, named_or_only};
+use crate::server::{decoded, named_or_only, working};
+use crate::signature::Input;
 
 /// The pause before something is tried again; it doubles up to the longest. What waits here holds up its key, and with
 /// time all: the first is short, and the longest is what a broker or a store that comes back is noticed after.
@@ -63,6 +66,8 @@ pub struct Work<'a> {
     pub scoring: &'a Scoring,
     pub settings: &'a StreamSettings,
     pub outlets: &'a Outlets,
+    /// How often the stream was made anew.
+    pub made: u64,
 }
 
 /// A message that can't become predictions.
@@ -115,10 +120,15 @@ impl Work<'_> {
         let body = self.body(delivery).map_err(|refusal| Reject { refusal, attempts: 0 })?;
         let mut pause = PAUSE_FIRST;
         let mut attempts = 0;
+        let mut is_measured = false;
         loop {
             let refusal = match self.attempt(name, properties, &body, key).await {
                 Ok(inferred) => return Ok(inferred),
                 Err(Refusal::Overloaded { retry_after }) => {
+                    if !is_measured {
+                        let measured = self.measured(name, properties, &body, key).await;
+                        is_measured = measured.map_err(|refusal| Reject { refusal, attempts: attempts + 1 })?;
+                    }
                     tokio::time::sleep(retry_after.clamp(Duration::from_millis(1), PAUSE_MAX)).await;
                     continue;
                 }
@@ -164,9 +174,35 @@ impl Work<'_> {
         infer(self.scoring, routed, Asked { name, id, json_bytes, start, deadline }, body).await
     }
 
+    /// Makes sure that the engine can ever have room for all rows of a message. Returns whether that is known.
+    async fn measured(
+        &self,
+        name: &str,
+        properties: &BasicProperties,
+        body: &[u8],
+        key: Option<&[u8]>,
+    ) -> Result<bool, Refusal> {
+        let json_bytes = letter::json_bytes(properties)?;
+        let deadline = Deadline::after(Instant::now(), self.settings.timeout);
+        let routed = self.scoring.route(name, &self.settings.which, key.unwrap_or(body), deadline).await;
+        // Without a model there is nothing that its columns mean; the next attempt shows why there is none.
+        let Ok(routed) = routed else { return Ok(false) };
+        let json = json_bytes.unwrap_or(body.len()).min(body.len());
+        let rows = working(body.len(), || match json_bytes {
+            // One text, whatever it has.
+            Some(0) => Ok::<usize, Refusal>(1),
+            _ => Ok(rows(&v2::parse(text(&body[..json])?, &body[json..], routed.signature())?.input)),
+        })?;
+        let limit = self.scoring.engine().settings().waiting_rows_max;
+        if rows > limit {
+            return Err(Refusal::BadRequest(format!("it has {rows} rows, and the limit of the engine is {limit}")));
+        }
+        Ok(true)
+    }
+
     /// Publishes an answer, or an error in its place, until that is safe.
     async fn publish(&self, name: &str, delivery: &Delivery, key: &str, result: Result<Inferred, &Refusal>) -> Outcome {
-        let id = effect_id(&self.settings.name, self.settings.source.queue(), delivery);
+        let id = effect_id(&self.settings.name, self.settings.source.queue(), self.made, delivery);
         let outcome = match (&result, &id) {
             (Err(_), _) => Outcome::Failed,
             (Ok(_), Some(_)) => Outcome::Published,
@@ -175,7 +211,7 @@ impl Work<'_> {
         let mut headers = FieldTable::default();
         let (content_type, body) = letter::answer(result, &mut headers);
         let mut put = |name: &str, value: &str| {
-            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+            headers.insert(name.into(), letter::header_value(value));
         };
         put(letter::KEY, key);
         for name in [letter::REQUEST_ID, letter::TRACEPARENT] {
@@ -213,6 +249,10 @@ impl Work<'_> {
                         return self.dead_letter(delivery, &Reject { refusal, attempts: unroutable }).await;
                     }
                 }
+                Err(PublishError::Unfit(error)) => {
+                    let refusal = Refusal::Failed(format!("the broker doesn't take its predictions: {error}"));
+                    return self.dead_letter(delivery, &Reject { refusal, attempts: 1 }).await;
+                }
                 Err(error) => self.warn(&error),
             }
             wait(&mut pause).await;
@@ -229,16 +269,22 @@ impl Work<'_> {
         }
     }
 
-    /// Publishes the message as it came, with the reason, until that is safe.
+    /// Publishes the message as it came, with the reason, until that is safe. Headers that fit no frame are left out.
     async fn dead_letter(&self, delivery: &Delivery, reject: &Reject) -> Outcome {
-        let mut headers = delivery.properties.headers().clone().unwrap_or_default();
+        let headers = delivery.properties.headers().clone().unwrap_or_default();
+        let mut headers = headers.inner().clone();
+        let left_out = letter::fitted(&mut headers);
+        if !left_out.is_empty() {
+            tracing::warn!(stream = self.settings.name, ?left_out, "headers of a message fit no frame");
+        }
+        let mut headers = FieldTable::from(headers);
         let reason = reject.refusal.to_string();
         let reason = &reason[..reason.floor_char_boundary(REASON_BYTES_MAX)];
         headers.insert(REASON.into(), AMQPValue::LongString(reason.into()));
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(reject.attempts.into()));
         headers.insert(letter::STATUS.into(), AMQPValue::LongInt(reject.refusal.status().into()));
         let mut properties = delivery.properties.clone();
-        if let Some(id) = effect_id(&self.settings.name, self.settings.source.queue(), delivery) {
+        if let Some(id) = effect_id(&self.settings.name, self.settings.source.queue(), self.made, delivery) {
             headers.insert(DEDUPLICATION.into(), AMQPValue::LongString(id.as_str().into()));
             if properties.message_id().is_none() {
                 properties = properties.with_message_id(ShortString::from(id));
@@ -262,6 +308,15 @@ impl Work<'_> {
         let error = error as &dyn std::error::Error;
         tracing::warn!(stream = self.settings.name, error, "a message can't be published yet");
     }
+}
+
+/// The rows of a request, by its longest column: whether all are of one length shows when it is scored.
+fn rows(input: &Input<'_>) -> usize {
+    match input {
+        Input::Named(columns) => columns.iter().map(|(_, column)| column.len()).max(),
+        Input::Positional(columns) => columns.iter().map(Column::len).max(),
+    }
+    .unwrap_or(0)
 }
 
 async fn wait(pause: &mut Duration) {

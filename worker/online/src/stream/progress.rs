@@ -74,6 +74,8 @@ pub struct Held {
     version: u64,
     /// The offset of the next message.
     next: Option<u64>,
+    /// How often the stream was deleted and made anew, as far as was seen.
+    made: u64,
 }
 
 /// What a document says.
@@ -81,6 +83,7 @@ pub struct Held {
 struct Said {
     holder: String,
     next: Option<u64>,
+    made: u64,
 }
 
 impl Said {
@@ -88,11 +91,11 @@ impl Said {
         let wrong = |source: Cause| ProgressError::Unavailable { verb: "understand", source };
         let value: Value = serde_json::from_slice(body).map_err(|error| wrong(error.into()))?;
         let holder = value["holder"].as_str().ok_or_else(|| wrong("it has no `holder`".into()))?;
-        Ok(Said { holder: holder.to_owned(), next: value["next"].as_u64() })
+        Ok(Said { holder: holder.to_owned(), next: value["next"].as_u64(), made: value["made"].as_u64().unwrap_or(0) })
     }
 
     fn write(&self) -> Vec<u8> {
-        json!({ "holder": self.holder, "next": self.next }).to_string().into_bytes()
+        json!({ "holder": self.holder, "next": self.next, "made": self.made }).to_string().into_bytes()
     }
 }
 
@@ -103,7 +106,9 @@ impl Held {
         let mut seen: Option<(u64, Instant)> = None;
         loop {
             match try_take(&*progress, &key, &holder, &mut seen).await {
-                Ok(Some((version, next))) => return Held { progress, key, holder, version, next },
+                Ok(Some((version, Said { next, made, .. }))) => {
+                    return Held { progress, key, holder, version, next, made };
+                }
                 Ok(None) => {}
                 Err(error) => {
                     tracing::warn!(key, error = &error as &dyn std::error::Error, "a stream waits for its progress");
@@ -118,11 +123,23 @@ impl Held {
         self.next
     }
 
+    /// How often the stream was deleted and made anew: its offsets begin again each time.
+    pub fn made(&self) -> u64 {
+        self.made
+    }
+
+    /// Begins with the first message of a stream that was made anew. Returns whether the stream is still ours.
+    pub async fn restart(&mut self) -> bool {
+        self.next = None;
+        self.made += 1;
+        self.renew(None).await
+    }
+
     /// Says that we live and how far we are. Returns whether the stream is still ours. When that can't be said just
     /// now, it is for as long as nobody says otherwise.
     pub async fn renew(&mut self, next: Option<u64>) -> bool {
         self.next = next.or(self.next);
-        let said = Said { holder: self.holder.clone(), next: self.next };
+        let said = Said { holder: self.holder.clone(), next: self.next, made: self.made };
         match tokio::time::timeout(STEP, self.write(&said)).await {
             Ok(Ok(still)) => still,
             Ok(Err(error)) => {
@@ -139,7 +156,7 @@ impl Held {
 
     /// Lets another begin at once.
     pub async fn release(mut self) {
-        let said = Said { holder: String::new(), next: self.next };
+        let said = Said { holder: String::new(), next: self.next, made: self.made };
         // Without it the next waits for the length of a lease.
         match tokio::time::timeout(STEP, self.write(&said)).await {
             Ok(Ok(_)) => {}
@@ -169,13 +186,13 @@ impl Held {
     }
 }
 
-/// Takes a stream that nobody holds; the version and the next offset.
+/// Takes a stream that nobody holds; the version, and what was said of it.
 async fn try_take(
     progress: &dyn Progress,
     key: &str,
     holder: &str,
     seen: &mut Option<(u64, Instant)>,
-) -> Result<Option<(u64, Option<u64>)>, ProgressError> {
+) -> Result<Option<(u64, Said)>, ProgressError> {
     let (said, version) = match progress.get(key).await? {
         None => (Said::default(), 0),
         Some((body, version)) => (Said::read(&body)?, version),
@@ -189,9 +206,9 @@ async fn try_take(
     if !is_free {
         return Ok(None);
     }
-    let taken = Said { holder: holder.to_owned(), next: said.next };
+    let taken = Said { holder: holder.to_owned(), ..said };
     match progress.put(key, version, taken.write()).await {
-        Ok(version) => Ok(Some((version, said.next))),
+        Ok(version) => Ok(Some((version, taken))),
         // Another was faster, or we were and didn't hear of it; the next look tells.
         Err(ProgressError::Conflict) => Ok(None),
         Err(error) => Err(error),
@@ -232,7 +249,12 @@ mod tests {
         // Who gives it up lets the next begin at once.
         let before = Instant::now();
         second.release().await;
-        let third = Held::wait(progress, "k".into()).await;
-        assert_eq!((third.next(), before.elapsed()), (Some(7), Duration::ZERO));
+        let mut third = Held::wait(Arc::clone(&progress), "k".into()).await;
+        assert_eq!((third.next(), third.made(), before.elapsed()), (Some(7), 0, Duration::ZERO));
+        // One that was made anew begins anew, and that is kept.
+        assert!(third.restart().await);
+        third.release().await;
+        let fourth = Held::wait(progress, "k".into()).await;
+        assert_eq!((fourth.next(), fourth.made()), (None, 1));
     }
 }

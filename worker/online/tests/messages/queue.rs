@@ -12,7 +12,7 @@ use gristmill_online::{
 use gristmill_telemetry::metrics::Metrics;
 use lapin::BasicProperties;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions, QueueDeclareOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -50,11 +50,16 @@ impl Server {
 
 /// Publishes a request with a number.
 async fn ask(channel: &lapin::Channel, queue: &str, x: u64) {
+    ask_for(channel, queue, queue, x).await;
+}
+
+/// Publishes a request whose answer goes to the replies of another queue.
+async fn ask_for(channel: &lapin::Channel, queue: &str, client: &str, x: u64) {
     let body = format!(
         r#"{{"inputs":[{{"name":"x","shape":[1],"datatype":"FP64","data":[{x}]}},{{"name":"y","shape":[1],"datatype":"FP64","data":[1]}}]}}"#
     );
     let properties = BasicProperties::default()
-        .with_reply_to(format!("{queue}.replies").into())
+        .with_reply_to(format!("{client}.replies").into())
         .with_correlation_id(x.to_string().into())
         .with_delivery_mode(2);
     let options = BasicPublishOptions::default();
@@ -147,6 +152,33 @@ async fn requests_of_a_server_that_is_killed_are_answered_by_another() {
         let answer = next(&mut answers).await;
         open.remove(answer.properties.correlation_id().as_ref().unwrap().as_str());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_takes_no_answers_stands_in_nobodys_way() {
+    let (broker, queue) = (Broker::shared(), Broker::prefix());
+    let server = start(&broker.url(), &queue).await;
+    let (_connection, channel) = broker.channel().await;
+    let full = format!("{queue}.full");
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
+    channel.queue_declare(format!("{full}.replies").into(), QueueDeclareOptions::default(), arguments).await.unwrap();
+    let mut answers = replies(&channel, &queue, false).await;
+    // More than are at hand at a time, and what is served by the same queue after them.
+    for x in 0..80 {
+        ask_for(&channel, &queue, &full, x).await;
+    }
+    ask(&channel, &queue, 1).await;
+    next(&mut answers).await;
+    becomes("all but those that had room are given up", async || {
+        server.count("answered") + server.count("unanswerable") == 81
+    })
+    .await;
+    assert!(server.count("unanswerable") >= 70);
+    assert_eq!(server.count("returned"), 0);
+    drop(server.end);
+    assert_eq!(server.task.await.unwrap(), 0);
 }
 
 /// Takes 2 ms for each row, and gives nothing.

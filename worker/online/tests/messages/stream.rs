@@ -9,12 +9,18 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use gristmill_backends::broker::rabbitmq::QueueType;
-use gristmill_online::Scoring;
+use gristmill_online::engine::{Engine, EngineSettings};
 use gristmill_online::stream::address::KeyOf;
 use gristmill_online::stream::progress::{Progress, ProgressError};
 use gristmill_online::stream::{Poison, Source, StreamSettings, run_stream};
+use gristmill_online::{
+    Column, Field, Kind, Known, Loaded, Models, PredictError, Predictions, Predictor, Rows, Scoring, Signature,
+    SourceError, Texts,
+};
+use gristmill_telemetry::metrics::Metrics;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, ExchangeKind};
@@ -83,7 +89,10 @@ struct Running {
 }
 
 async fn start(url: &str, settings: StreamSettings) -> Running {
-    let scoring = serve_sum::scoring().await.unwrap();
+    start_with(url, settings, serve_sum::scoring().await.unwrap())
+}
+
+fn start_with(url: &str, settings: StreamSettings, scoring: Arc<Scoring>) -> Running {
     let (end, ended) = oneshot::channel::<()>();
     let (url, its) = (url.to_owned(), Arc::clone(&scoring));
     let run = async move { run_stream(&url, its, settings, async { drop(ended.await) }).await.unwrap() };
@@ -304,6 +313,26 @@ async fn a_stream_tells_its_lag_and_goes_on_where_it_was() {
     assert_eq!(ids.len(), 350);
     drop(running.end);
     running.task.await.unwrap();
+
+    // A stream that was made anew begins with its first message, and its effects are new.
+    let events: ShortString = format!("{prefix}.events").into();
+    channel.queue_delete(events, QueueDeleteOptions::default()).await.unwrap();
+    declare_stream(&channel, &prefix).await;
+    for number in 0..20 {
+        send(&channel, &prefix, number, false, now_s()).await;
+    }
+    for more in [20, 21] {
+        let running = start(&broker.url(), settings("stream", &prefix, folder.path())).await;
+        let first = if more == 20 { 0 } else { more - 1 };
+        let mut ids = BTreeSet::new();
+        for _ in first..more {
+            ids.insert(next(&mut effects).await.properties.message_id().clone().unwrap().to_string());
+        }
+        assert_eq!(ids, (first..more).map(|number| format!("orders/{prefix}.events/1:{number}")).collect());
+        drop(running.end);
+        running.task.await.unwrap();
+        send(&channel, &prefix, more, false, now_s()).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,6 +359,90 @@ async fn a_stream_that_another_takes_while_it_drains_ends() {
     tokio::time::timeout(PATIENCE / 2, running.task).await.expect("it ends before its time to drain").unwrap();
 }
 
+/// Says more than it is asked.
+struct Wordy(Signature);
+
+impl Predictor for Wordy {
+    fn signature(&self) -> &Signature {
+        &self.0
+    }
+
+    fn predict(&self, rows: &Rows) -> Result<Predictions, PredictError> {
+        let words: Texts = (0..rows.len()).map(|_| "considerable").collect();
+        Ok(Predictions::new(vec![("word".into(), Column::from(words))], rows.len()))
+    }
+}
+
+impl gristmill_online::Source for Wordy {
+    fn known(&self) -> Result<Vec<Known>, SourceError> {
+        Ok(vec![Known { name: "wordy".to_owned(), versions: vec![1], aliases: [].into() }])
+    }
+
+    fn load(&self, _name: &str, _version: u64) -> Result<Loaded, SourceError> {
+        Ok(Loaded { predictor: Arc::new(Wordy(self.0.clone())), bytes: 1 })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_never_be_done_holds_nothing_up() {
+    let (broker, prefix, folder) = (Broker::start(), Broker::prefix(), tempfile::tempdir().unwrap());
+    broker.control(&["rabbitmqctl"], &["eval", "application:set_env(rabbit, max_message_size, 300000)."]);
+    let (connection, channel) = broker.channel().await;
+    let mut effects = outputs(&channel, &prefix).await;
+    let mut settings = settings("queue", &prefix, folder.path());
+    settings.key = KeyOf::Column("kind".to_owned());
+    settings.routing_key = "scores".parse().unwrap();
+    let inputs = vec![Field::new("x", Kind::Number), Field::new("kind", Kind::Text).nullable()];
+    let source = Wordy(Signature::new(inputs, vec![Field::new("word", Kind::Text)]));
+    let models = Models::new(Arc::new(source), 1_000_000);
+    models.refresh().await.unwrap();
+    // All rows wait for their turn.
+    let engine = EngineSettings { waiting_rows_max: 40_000, inline_max: Duration::ZERO, ..EngineSettings::default() };
+    let engine = Engine::start(engine).unwrap();
+    let scoring = Arc::new(Scoring::new(models, engine, Arc::new(Metrics::new(None)), None));
+    let running = start_with(&broker.url(), settings, scoring);
+    declared(&connection, &prefix).await;
+    let ask = async |id: &str, rows: usize, key: &str| {
+        let (ones, kinds) = (vec!["1"; rows].join(","), vec![format!("{key:?}"); rows].join(","));
+        let body = format!(
+            r#"{{"inputs":[{{"name":"x","shape":[{rows}],"datatype":"FP64","data":[{ones}]}},{{"name":"kind","shape":[{rows}],"datatype":"BYTES","data":[{kinds}]}}]}}"#
+        );
+        let properties = BasicProperties::default().with_message_id(id.into());
+        let options = BasicPublishOptions::default();
+        let queue = format!("{prefix}.events").into();
+        channel.basic_publish("".into(), queue, options, body.as_bytes(), properties).await.unwrap();
+    };
+    // A key that fits no frame, answers that are too large for the broker, and rows that the engine has no room for.
+    let key = "k".repeat(40_000);
+    ask("key", 1, &key).await;
+    ask("large", 30_000, "").await;
+    ask("rows", 45_000, "").await;
+    ask("last", 1, "").await;
+    let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
+    let dead = format!("{prefix}.events.dead");
+    let mut dead = channel.basic_consume(dead.into(), "".into(), options, FieldTable::default()).await.unwrap();
+    let mut reasons = BTreeMap::new();
+    for _ in 0..2 {
+        let letter = next(&mut dead).await;
+        let headers = letter.properties.headers().clone().unwrap();
+        let reason = headers.inner().get("gristmill-reason").and_then(AMQPValue::as_long_string).unwrap().to_string();
+        reasons.insert(letter.properties.message_id().as_ref().unwrap().to_string(), reason);
+    }
+    assert!(reasons["large"].starts_with("the broker doesn't take its predictions"), "{reasons:?}");
+    assert_eq!(reasons["rows"], "it has 45000 rows, and the limit of the engine is 40000");
+    let mut keys = BTreeMap::new();
+    for _ in 0..2 {
+        let effect = next(&mut effects).await;
+        let headers = effect.properties.headers().clone().unwrap();
+        let key = headers.inner().get("gristmill-key").and_then(AMQPValue::as_long_string).unwrap().to_string();
+        keys.insert(effect.properties.message_id().as_ref().unwrap().to_string(), key);
+    }
+    assert_eq!(keys.len(), 2, "{keys:?}");
+    assert!(keys.values().any(|key| key.len() == 71 && key.starts_with("sha256:")), "{keys:?}");
+    drop(running.end);
+    running.task.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_nobody_takes_is_put_aside_and_errors_can_be_published() {
     let (broker, prefix, folder) = (Broker::shared(), Broker::prefix(), tempfile::tempdir().unwrap());
@@ -341,6 +454,10 @@ async fn what_nobody_takes_is_put_aside_and_errors_can_be_published() {
     first.attempts_max = 2;
     let running = start(&broker.url(), first).await;
     declared(&connection, &prefix).await;
+    let probe = connection.create_channel().await.unwrap();
+    let same = QueueType::Quorum.arguments();
+    let dead = format!("{prefix}.events.dead");
+    probe.queue_declare(dead.into(), QueueDeclareOptions::durable(), same).await.expect("it is as its source");
     send(&channel, &prefix, 1, true, now_s()).await;
     let options = BasicConsumeOptions { no_ack: true, ..BasicConsumeOptions::default() };
     let consuming =
