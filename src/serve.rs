@@ -31,6 +31,12 @@ use crate::settings::{QueueType, Settings};
 
 /// `gristmill serve`.
 pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
+    if args.queue.is_some() {
+        broker_of(settings, "--queue")?;
+    }
+    if !args.streams.is_empty() {
+        broker_of(settings, "--stream")?;
+    }
     let ends = Ends::new()?;
     let home = Home::read(settings).await?;
     let source = Arc::new(RegistrySource::new(home.registry.clone(), Handle::current()));
@@ -58,19 +64,12 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     let scoring = Arc::new(Scoring::new(models, engine, telemetry.metrics(), captures));
     let mut endpoints = EndpointFollower::new(home.state.clone(), scoring.clone());
     endpoints.follow().await.context("failed to start the endpoints")?;
-    // Refused before anything is served.
-    if args.queue.is_some() {
-        broker_of(settings, "--queue")?;
-    }
     let read = |path: &PathBuf| streams::read(path, queue_type_of(settings), &home.state);
     let streams = args.streams.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = BTreeSet::new();
     if let Some(twice) = streams.iter().find(|stream| !names.insert(&stream.name)) {
         let text = format!("two streams are called `{}`", twice.name);
         return Err(Problem::usage(text).hint("ids of predictions begin with it: give each a name of its own").into());
-    }
-    if !streams.is_empty() {
-        broker_of(settings, "--stream")?;
     }
     let listener = listen(args.listen).await?;
     eprintln!("serving at http://{}; {}", listener.local_addr()?, told(known.len()));

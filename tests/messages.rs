@@ -18,6 +18,21 @@ async fn consumer(channel: &Channel, queue: &str) -> Consumer {
     channel.basic_consume(queue.into(), "".into(), options, FieldTable::default()).await.expect("a consumer")
 }
 
+/// Waits until a server has declared its queue.
+async fn until_declared(connection: &Connection, queue: &str) {
+    let declared = async {
+        loop {
+            // A channel ends with the first answer that there is no such queue.
+            let channel = connection.create_channel().await.expect("a channel");
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+            if channel.queue_declare(queue.into(), options, FieldTable::default()).await.is_ok() {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, declared).await.expect("the server declares its queue");
+}
+
 async fn next(consumer: &mut Consumer) -> (BasicProperties, Value) {
     let delivery = tokio::time::timeout(PATIENCE, consumer.next()).await.expect("a message in time");
     let delivery = delivery.expect("the consumer lives").expect("a delivery");
@@ -66,6 +81,10 @@ async fn a_server_scores_requests_of_a_queue_and_what_a_stream_brings() {
     let arguments =
         ["serve", "--listen", "127.0.0.1:0", "--queue", "--stream", "arrivals.toml", "--grpc", "127.0.0.1:0"];
     let server = Server::of(servers.command(&place, &arguments));
+
+    // What is sent before its queue is declared goes nowhere.
+    until_declared(&connection, "gristmill.score").await;
+    until_declared(&connection, "arrivals").await;
 
     // Requests with a place for the answer.
     let mut answers = consumer(&channel, "answers").await;
@@ -117,17 +136,17 @@ async fn a_server_scores_requests_of_a_queue_and_what_a_stream_brings() {
     let metrics = metrics.as_str().expect("text");
     assert!(metrics.contains("gristmill_stream_lag_messages{stream=\"arrivals\"}"), "{metrics}");
     server.end();
+    place.write("wrong.toml", "name = \"a\"\nqueue = \"a\"\nstream = \"b\"\nrouting_key = \"x\"\n");
+    let said = servers.gristmill(&place, &["serve", "--stream", "wrong.toml"]);
+    assert!(said.code == Some(2) && said.stderr.contains("either `queue` or `stream`"), "{}", said.stderr);
     drop(processes);
 }
 
 #[test]
 fn what_needs_a_broker_says_so_before_anything_is_served() {
     let place = Place::new();
-    place.write("arrivals.toml", "name = \"a\"\nqueue = \"a\"\nstream = \"b\"\nrouting_key = \"x\"\n");
-    let said = place.gristmill(&["serve", "--queue"]);
-    assert!(said.code != Some(0) && said.stderr.contains("GRISTMILL_BROKER"), "{}", said.stderr);
-    support::server::register(&place, 2);
-    let said = place.gristmill(&["serve", "--stream", "arrivals.toml"]);
-    assert_eq!(said.code, Some(2), "{}", said.stderr);
-    assert!(said.stderr.contains("either `queue` or `stream`"), "{}", said.stderr);
+    for arguments in [["serve", "--queue", "requests"], ["serve", "--stream", "arrivals.toml"]] {
+        let said = place.gristmill(&arguments);
+        assert!(said.code == Some(2) && said.stderr.contains("GRISTMILL_BROKER"), "{}", said.stderr);
+    }
 }
