@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gristmill_online::engine::{Engine, EngineSettings};
 use gristmill_online::{
@@ -61,9 +62,12 @@ impl Source for Shelf {
 pub async fn run(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
     let models = Models::new(Arc::new(Shelf), 1_000_000);
     models.refresh().await?;
-    let engine = Engine::start(EngineSettings::default())?;
+    // Clients are tried here, however busy the machine is; nothing is shed.
+    let wait_max = Duration::from_secs(60);
+    let engine = Engine::start(EngineSettings { wait_max, ..EngineSettings::default() })?;
     let scoring = Arc::new(Scoring::new(models, engine, Arc::new(Metrics::new(None)), None));
-    Ok(serve(listener, scoring, ServerSettings::default(), stop).await)
+    let settings = ServerSettings { timeout: wait_max, ..ServerSettings::default() };
+    Ok(serve(listener, scoring, settings, stop).await)
 }
 
 #[tokio::main]
