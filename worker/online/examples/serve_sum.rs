@@ -7,6 +7,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Duration;
 
 use gristmill_online::engine::{Engine, EngineSettings};
 use gristmill_online::{
@@ -15,6 +16,9 @@ use gristmill_online::{
 };
 use gristmill_telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
+
+/// Clients are tried here, however busy the machine is: nothing is shed.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Sum {
     signature: Signature,
@@ -61,14 +65,15 @@ impl Source for Shelf {
 pub async fn scoring() -> Result<Arc<Scoring>, Box<dyn std::error::Error>> {
     let models = Models::new(Arc::new(Shelf), 1_000_000);
     models.refresh().await?;
-    let engine = Engine::start(EngineSettings::default())?;
+    let engine = Engine::start(EngineSettings { wait_max: PATIENCE, ..EngineSettings::default() })?;
     Ok(Arc::new(Scoring::new(models, engine, Arc::new(Metrics::new(None)), None)))
 }
 
 /// Serves until `stop` ends. Returns the number of connections that were cut.
 pub async fn run(listener: TcpListener, stop: impl Future<Output = ()>) -> Result<usize, Box<dyn std::error::Error>> {
     let scoring = scoring().await?;
-    Ok(serve(listener, scoring, ServerSettings::default(), stop).await)
+    let settings = ServerSettings { timeout: PATIENCE, ..ServerSettings::default() };
+    Ok(serve(listener, scoring, settings, stop).await)
 }
 
 #[tokio::main]

@@ -103,7 +103,8 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let models = Models::new(Arc::new(shelf), 1_000_000);
         models.refresh().await.unwrap();
-        let engine = Engine::start(EngineSettings::default()).unwrap();
+        let engine = EngineSettings { wait_max: Duration::from_secs(60), ..EngineSettings::default() };
+        let engine = Engine::start(engine).unwrap();
         let scoring = Arc::new(Scoring::new(models, engine, Arc::new(Metrics::new(None)), None));
         let (end, ended) = oneshot::channel::<()>();
         let task = tokio::spawn(serve(listener, Arc::clone(&scoring), settings, async { drop(ended.await) }));
