@@ -375,7 +375,7 @@ impl Predictor for Wordy {
 
 impl gristmill_online::Source for Wordy {
     fn known(&self) -> Result<Vec<Known>, SourceError> {
-        Ok(vec![Known { name: "wordy".to_owned(), versions: vec![1], aliases: [].into() }])
+        Ok(vec![Known { name: "wordy".to_owned(), versions: vec![1], aliases: [].into(), stamps: [].into() }])
     }
 
     fn load(&self, _name: &str, _version: u64) -> Result<Loaded, SourceError> {
