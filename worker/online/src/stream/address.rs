@@ -57,12 +57,12 @@ pub(super) fn offset(delivery: &Delivery) -> Option<u64> {
     }
 }
 
-/// The id of a message's effect: the same whenever and by whomever the message is scored. One that has neither an
+/// The id of a message's effect: the same whenever and by whomever the message is scored, and another for each source. One that has neither an
 /// id nor a place in a stream can't be known again, and has none. A stream that was `made` anew has its places again, for
 /// other messages.
 pub(super) fn effect_id(stream: &str, queue: &str, made: u64, delivery: &Delivery) -> Option<String> {
     let id = match (delivery.properties.message_id(), offset(delivery)) {
-        (Some(id), _) if !id.as_str().is_empty() => format!("{stream}/{id}"),
+        (Some(id), _) if !id.as_str().is_empty() => format!("{stream}/{queue}/id:{id}"),
         (_, Some(offset)) if made == 0 => format!("{stream}/{queue}/{offset}"),
         (_, Some(offset)) => format!("{stream}/{queue}/{made}:{offset}"),
         _ => return None,
@@ -136,6 +136,9 @@ impl RoutingKey {
 
 #[cfg(test)]
 mod tests {
+    use lapin::BasicProperties;
+    use lapin::types::FieldTable;
+
     use super::*;
 
     #[test]
@@ -148,6 +151,30 @@ mod tests {
         for wrong in ["{", "}", "a{b}", "{key", "key}", "a}{key}"] {
             assert!(wrong.parse::<RoutingKey>().is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn each_source_and_each_message_has_ids_of_its_own() {
+        let delivery = |id: Option<&str>, offset: Option<i64>| {
+            let mut headers = FieldTable::default();
+            if let Some(offset) = offset {
+                headers.insert(OFFSET.into(), AMQPValue::LongLongInt(offset));
+            }
+            let mut properties = BasicProperties::default().with_headers(headers);
+            if let Some(id) = id {
+                properties = properties.with_message_id(id.into());
+            }
+            let mut delivery = Delivery::mock(1, "".into(), "".into(), false, Vec::new());
+            delivery.properties = properties;
+            delivery
+        };
+        let id = |queue, made, delivery| effect_id("s", queue, made, &delivery);
+        assert_eq!(id("a", 0, delivery(Some("7"), None)).as_deref(), Some("s/a/id:7"));
+        assert_eq!(id("b", 0, delivery(Some("7"), Some(3))).as_deref(), Some("s/b/id:7"));
+        assert_eq!(id("a", 0, delivery(None, Some(7))).as_deref(), Some("s/a/7"));
+        assert_eq!(id("a", 2, delivery(None, Some(7))).as_deref(), Some("s/a/2:7"));
+        assert_eq!(id("a", 0, delivery(None, None)), None);
+        assert_eq!(id(&"q".repeat(255), 0, delivery(None, Some(7))).unwrap().len(), 64);
     }
 
     #[test]

@@ -480,7 +480,8 @@ async fn what_nobody_takes_is_put_aside_and_errors_can_be_published() {
     let effect = next(&mut effects).await;
     let headers = effect.properties.headers().clone().unwrap();
     assert_eq!(headers.inner().get("gristmill-status"), Some(&AMQPValue::LongInt(400)));
-    assert_eq!(effect.properties.message_id().as_ref().unwrap().as_str(), "orders/2");
+    let id = format!("orders/{prefix}.events/id:2");
+    assert_eq!(effect.properties.message_id().as_ref().unwrap().as_str(), id);
     assert!(String::from_utf8_lossy(&effect.data).contains("failed to read the body"), "{effect:?}");
     drop(running.end);
     running.task.await.unwrap();
