@@ -64,7 +64,7 @@ for routing_key, properties, body in consume(OUT, 400):
     assert headers["x-deduplication-header"] == properties.message_id, properties
     assert headers["gristmill-status"] == 200 and headers["gristmill-key"] == f"customer {customer}", headers
     assert headers["x-request-id"] == f"r-{number}" and headers["gristmill-model-version"] == "1", headers
-    expected = f"orders/m-{number}" if kind == "queue" else f"orders/{SOURCE}/{number}"
+    expected = f"orders/{SOURCE}/id:m-{number}" if kind == "queue" else f"orders/{SOURCE}/{number}"
     assert properties.message_id == expected, properties.message_id
     ids.add(properties.message_id)
 assert len(ids) == 400
