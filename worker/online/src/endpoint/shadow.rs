@@ -25,6 +25,9 @@ const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest pause after a request, so that the end of the server doesn't wait for it.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Failures in a row after which a shadow is tried only now and then: a panic costs far more than a prediction, and
+/// nothing more is learned from the next one.
+const FAILURES_IN_A_ROW_MAX: u32 = 20;
 
 /// A request that was answered.
 pub struct Answered {
@@ -140,6 +143,7 @@ impl Answered {
 
 impl Work {
     fn run(&self, receiver: &Receiver<Answered>) {
+        let mut failures_in_a_row = 0;
         while let Ok(answered) = receiver.recv() {
             if self.stop.load(Ordering::Relaxed) {
                 return;
@@ -147,6 +151,7 @@ impl Work {
             self.waiting_bytes.fetch_sub(answered.bytes(), Ordering::Relaxed);
             let start = Instant::now();
             let compared = self.compare(&answered);
+            failures_in_a_row = if compared.is_ok() { 0 } else { failures_in_a_row + 1 };
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
             match compared {
                 Ok((version, predictions, took)) => {
@@ -164,7 +169,10 @@ impl Work {
                 }
             }
             // The live path has the cores first.
-            let pause = start.elapsed().mul_f64(1.0 / self.core_share - 1.0).min(PAUSE_MAX);
+            let pause = match failures_in_a_row {
+                0..FAILURES_IN_A_ROW_MAX => start.elapsed().mul_f64(1.0 / self.core_share - 1.0).min(PAUSE_MAX),
+                _ => PAUSE_MAX,
+            };
             if !pause.is_zero() && !self.stop.load(Ordering::Relaxed) {
                 std::thread::park_timeout(pause);
             }
