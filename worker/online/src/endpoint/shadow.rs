@@ -25,9 +25,10 @@ const WAITING_MAX: usize = 256;
 const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The longest pause after a request, so that the end of the server doesn't wait for it.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// Failures in a row after which a shadow is tried only now and then: a panic costs far more than a prediction, and
-/// nothing more is learned from the next one.
+/// Failures in a row after which a shadow rests: a panic costs far more than a prediction, and nothing more is learned
+/// from the next one. What comes meanwhile is dropped.
 const FAILURES_IN_A_ROW_MAX: u32 = 20;
+const REST: Duration = Duration::from_secs(1);
 
 /// A request that was answered.
 pub struct Answered {
@@ -47,7 +48,7 @@ pub type Told = Box<dyn Fn(u64, u64) + Send>;
 pub struct Shadow {
     model: ModelRef,
     seen: Arc<Mutex<Comparison>>,
-    dropped: AtomicU64,
+    dropped: Arc<AtomicU64>,
     waiting_bytes: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     sender: Option<SyncSender<Answered>>,
@@ -60,6 +61,7 @@ struct Work {
     runtime: Handle,
     core_share: f64,
     seen: Arc<Mutex<Comparison>>,
+    dropped: Arc<AtomicU64>,
     waiting_bytes: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     /// Where what it says is kept under the request's id, so that labels can judge it too.
@@ -78,19 +80,20 @@ impl Shadow {
     ) -> std::io::Result<Shadow> {
         let (sender, receiver) = sync_channel(WAITING_MAX);
         let (seen, waiting_bytes, stop) = <(Arc<Mutex<Comparison>>, Arc<AtomicUsize>, Arc<AtomicBool>)>::default();
+        let dropped = Arc::new(AtomicU64::new(0));
         let work = Work {
             models,
             model: model.clone(),
             runtime: Handle::current(),
             core_share: core_share.clamp(0.01, 1.0),
             seen: Arc::clone(&seen),
+            dropped: Arc::clone(&dropped),
             waiting_bytes: Arc::clone(&waiting_bytes),
             stop: Arc::clone(&stop),
             captures,
             told,
         };
         let thread = std::thread::Builder::new().name("shadow".to_owned()).spawn(move || work.run(&receiver))?;
-        let dropped = AtomicU64::new(0);
         Ok(Shadow { model, seen, dropped, waiting_bytes, stop, sender: Some(sender), thread: Some(thread) })
     }
 
@@ -143,13 +146,17 @@ impl Answered {
 
 impl Work {
     fn run(&self, receiver: &Receiver<Answered>) {
-        let mut failures_in_a_row = 0;
+        let (mut failures_in_a_row, mut rests_until) = (0, None);
         while let Ok(answered) = receiver.recv() {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
             self.waiting_bytes.fetch_sub(answered.bytes(), Ordering::Relaxed);
             let start = Instant::now();
+            if rests_until.is_some_and(|until| start < until) {
+                self.dropped.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let compared = self.compare(&answered);
             failures_in_a_row = if compared.is_ok() { 0 } else { failures_in_a_row + 1 };
             let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,10 +176,10 @@ impl Work {
                 }
             }
             // The live path has the cores first.
-            let pause = match failures_in_a_row {
-                0..FAILURES_IN_A_ROW_MAX => start.elapsed().mul_f64(1.0 / self.core_share - 1.0).min(PAUSE_MAX),
-                _ => PAUSE_MAX,
-            };
+            if failures_in_a_row >= FAILURES_IN_A_ROW_MAX {
+                rests_until = Some(Instant::now() + REST);
+            }
+            let pause = start.elapsed().mul_f64(1.0 / self.core_share - 1.0).min(PAUSE_MAX);
             if !pause.is_zero() && !self.stop.load(Ordering::Relaxed) {
                 std::thread::park_timeout(pause);
             }
