@@ -46,7 +46,7 @@ pub async fn api(settings: &Settings, args: ApiArgs) -> anyhow::Result<Exit> {
     let served = axum::serve(listener, router).with_graceful_shutdown(async move {
         ends.next().await;
         told.send(()).ok();
-        // A second signal, or a request that takes too long, ends it at once.
+        // A second signal ends it at once.
         tokio::spawn(async move {
             ends.next().await;
             std::process::exit(Exit::Failed as i32);

@@ -66,7 +66,8 @@ pub enum Command {
     Worker(WorkerArgs),
     /// A scheduler and a worker in one process, embedded or on servers.
     Up(UpArgs),
-    /// Serve the registered models over HTTP, for the clients of Triton, KServe, MLflow, SageMaker and Vertex AI.
+    /// Serve the registered models over HTTP, for the clients of Triton, KServe, MLflow, SageMaker and Vertex AI; over
+    /// gRPC, by queue and of streams where that is asked for.
     #[command(
         after_help = "Examples:\n  gristmill serve\n  gristmill serve --listen 0.0.0.0:8080 --model flight-delays\n  curl http://127.0.0.1:8080/v2/models\n  curl http://127.0.0.1:8080/invocations -H 'content-type: application/json' -d '{\"dataframe_records\": [{\"distance\": 200}]}'"
     )]

@@ -74,13 +74,17 @@ pub async fn open_broker(settings: &Settings) -> anyhow::Result<OpenBroker> {
 /// The same, with another limit on how long is tried.
 pub async fn open_broker_within(settings: &Settings, connect_within: Duration) -> anyhow::Result<OpenBroker> {
     let Some(url) = &settings.broker else { return Ok(OpenBroker::embedded()) };
-    let queue_type = match settings.queue_type {
-        QueueType::Classic => rabbitmq::QueueType::Classic,
-        QueueType::Quorum => rabbitmq::QueueType::Quorum,
-    };
-    let options = RabbitOptions { queue_type, connect_within, ..RabbitOptions::default() };
+    let options = RabbitOptions { queue_type: queue_type(settings), connect_within, ..RabbitOptions::default() };
     let broker = Arc::new(RabbitBroker::connect(url, options).await.context("failed to connect to the broker")?);
     Ok(OpenBroker { broker: broker.clone(), submissions: Some(broker), system: System("rabbitmq") })
+}
+
+/// The type of the broker's queues.
+pub fn queue_type(settings: &Settings) -> rabbitmq::QueueType {
+    match settings.queue_type {
+        QueueType::Classic => rabbitmq::QueueType::Classic,
+        QueueType::Quorum => rabbitmq::QueueType::Quorum,
+    }
 }
 
 /// A scheduler that runs in this process.

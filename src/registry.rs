@@ -6,8 +6,8 @@ mod lineage;
 mod log;
 
 use gristmill_protocol::Timestamp;
-use gristmill_registry::{Act, Acting};
-use serde_json::Value;
+use gristmill_registry::{Act, Acting, VersionRef};
+use serde_json::{Value, json};
 
 pub use change::{promote, rollback};
 
@@ -40,6 +40,11 @@ async fn acting<'a>(home: &'a Home, why: &str) -> anyhow::Result<(Acting<'a>, Ti
     let at = home.state.clock().await?.now;
     let why = Some(why.to_owned()).filter(|why| !why.is_empty());
     Ok((home.registry.on_behalf(Act { by: crate::who(), why, at, ..Act::default() }), at))
+}
+
+/// A version, for programs.
+fn reference_json(of: &VersionRef) -> Value {
+    json!({ "name": of.name, "version": of.version })
 }
 
 fn print_json(value: &Value) {

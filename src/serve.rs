@@ -1,4 +1,4 @@
-//! `serve`: the registered models over HTTP, until the process is told to end.
+//! `serve`: the registered models over HTTP and gRPC, by queue and of streams, until the process is told to end.
 
 mod follow;
 mod streams;
@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use gristmill_backends::broker::rabbitmq;
 use gristmill_online::capture::{CaptureSettings, Captures};
 use gristmill_online::engine::{Engine, EngineSettings};
 use gristmill_online::stream::{StreamSettings, run_stream};
@@ -24,10 +23,11 @@ use tokio::sync::watch;
 
 use self::follow::{EndpointFollower, follow};
 use crate::cli::{CaptureArgs, ServeArgs};
+use crate::cluster::queue_type;
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::services::Ends;
-use crate::settings::{QueueType, Settings};
+use crate::settings::Settings;
 
 /// `gristmill serve`.
 pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
@@ -64,7 +64,7 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     let scoring = Arc::new(Scoring::new(models, engine, telemetry.metrics(), captures));
     let mut endpoints = EndpointFollower::new(home.state.clone(), scoring.clone());
     endpoints.follow().await.context("failed to start the endpoints")?;
-    let read = |path: &PathBuf| streams::read(path, queue_type_of(settings), &home.state);
+    let read = |path: &PathBuf| streams::read(path, settings, &home.state);
     let streams = args.streams.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?;
     let mut names = BTreeSet::new();
     if let Some(twice) = streams.iter().find(|stream| !names.insert(&stream.name)) {
@@ -147,7 +147,7 @@ impl Ways {
         let url = broker_of(settings, "--queue")?;
         let queue = QueueSettings {
             queue: queue.to_owned(),
-            queue_type: queue_type_of(settings),
+            queue_type: queue_type(settings),
             default_model: self.server.default_model.clone(),
             hide_schema: self.server.hide_schema,
             ..QueueSettings::default()
@@ -183,13 +183,6 @@ fn broker_of<'a>(settings: &'a Settings, option: &str) -> anyhow::Result<&'a str
         let problem = Problem::usage(format!("`{option}` needs a broker, and none is set"));
         problem.hint("set `GRISTMILL_BROKER=amqp://…`, and with it `GRISTMILL_STATE` and `GRISTMILL_ARTIFACTS`").into()
     })
-}
-
-fn queue_type_of(settings: &Settings) -> rabbitmq::QueueType {
-    match settings.queue_type {
-        QueueType::Classic => rabbitmq::QueueType::Classic,
-        QueueType::Quorum => rabbitmq::QueueType::Quorum,
-    }
 }
 
 /// Where requests and answers are kept, if they are.

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use gristmill_ml::model::Model;
 use gristmill_protocol::Digest;
-use gristmill_registry::{Promotion, VersionRef, VersionView};
+use gristmill_registry::{Promotion, VersionView};
 use gristmill_worker::online::Served;
 use serde_json::json;
 
-use super::{acting, print_json};
+use super::{acting, print_json, reference_json};
 use crate::artifacts;
 use crate::cli::{AliasCommand, PromoteArgs, RollbackArgs};
 use crate::home::Home;
@@ -168,10 +168,6 @@ pub async fn erase(settings: &Settings, subject: &str, digests: &[Digest], json:
         println!("  {}@{alias} points to it: roll it back or promote another version", of.name);
     }
     Ok(Exit::Success)
-}
-
-fn reference_json(of: &VersionRef) -> serde_json::Value {
-    json!({ "name": of.name, "version": of.version })
 }
 
 /// The model, and the version where `@` names one. Versions that aren't trusted are named like others.

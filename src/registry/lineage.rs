@@ -8,7 +8,7 @@ use gristmill_registry::{Origin, Prediction, VersionRef, VersionView};
 use gristmill_scheduler::history::{History, StepHistory};
 use serde_json::{Value, json};
 
-use super::print_json;
+use super::{print_json, reference_json};
 use crate::artifacts;
 use crate::home::Home;
 use crate::problem::Exit;
@@ -125,10 +125,6 @@ fn upstream(history: &History, step: &str) -> Vec<Made> {
         rows: step.rows(),
     };
     found.into_iter().map(made).collect()
-}
-
-fn reference_json(of: &VersionRef) -> Value {
-    json!({ "name": of.name, "version": of.version })
 }
 
 impl VersionLineage {

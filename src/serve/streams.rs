@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use gristmill_backends::broker::rabbitmq::QueueType;
 use gristmill_backends::state::State;
 use gristmill_online::Which;
 use gristmill_online::stream::address::{KeyOf, RoutingKey};
@@ -12,7 +11,9 @@ use gristmill_online::stream::progress::StateProgress;
 use gristmill_online::stream::{Poison, Source, StreamSettings};
 use serde::Deserialize;
 
+use crate::cluster::queue_type;
 use crate::problem::Problem;
+use crate::settings::Settings;
 
 /// What a file may hold. Unknown keys are errors, because people write it.
 #[derive(Debug, Deserialize)]
@@ -49,12 +50,12 @@ enum PoisonFile {
 }
 
 /// The stream that a file describes.
-pub fn read(path: &Path, queue_type: QueueType, state: &Arc<dyn State>) -> anyhow::Result<StreamSettings> {
+pub fn read(path: &Path, settings: &Settings, state: &Arc<dyn State>) -> anyhow::Result<StreamSettings> {
     let text = std::fs::read_to_string(path).with_context(|| format!("failed to read `{}`", path.display()))?;
     let wrong = |text: String| Problem::usage(format!("`{}` can't be understood: {text}", path.display()));
     let file: File = toml::from_str(&text).map_err(|error| wrong(error.to_string()))?;
     let source = match (file.queue, file.stream) {
-        (Some(queue), None) => Source::Queue { queue, queue_type },
+        (Some(queue), None) => Source::Queue { queue, queue_type: queue_type(settings) },
         (None, Some(queue)) => Source::Stream { queue, progress: Arc::new(StateProgress(state.clone())) },
         _ => return Err(wrong("give either `queue` or `stream`".to_owned()).into()),
     };
