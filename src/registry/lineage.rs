@@ -102,7 +102,6 @@ async fn of_version(home: &Home, reference: &str) -> anyhow::Result<VersionLinea
 /// The steps that a step needed, and those that they needed.
 fn upstream(history: &History, step: &str) -> Vec<Made> {
     let mut wanted = BTreeSet::from([step]);
-    let mut found: Vec<&StepHistory> = Vec::new();
     // Steps stand after those that they need, or are found in another round.
     loop {
         let before = wanted.len();
@@ -117,14 +116,14 @@ fn upstream(history: &History, step: &str) -> Vec<Made> {
             break;
         }
     }
-    found.extend(history.steps.iter().filter(|known| known.name != step && wanted.contains(known.name.as_str())));
+    let found = history.steps.iter().filter(|known| known.name != step && wanted.contains(known.name.as_str()));
     let made = |step: &StepHistory| Made {
         step: step.name.clone(),
         kind: step.kind.clone(),
         artifacts: step.output.as_ref().map(gristmill_protocol::output::Output::artifacts).unwrap_or_default(),
         rows: step.rows(),
     };
-    found.into_iter().map(made).collect()
+    found.map(made).collect()
 }
 
 impl VersionLineage {
