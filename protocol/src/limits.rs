@@ -37,6 +37,8 @@ pub const PARAMETERS_BYTES_MAX: usize = 64 * 1024;
 pub const PIPELINE_BYTES_MAX: usize = 256 * 1024;
 /// Nesting of a pipeline file. Real ones stay under ten; the parser must not run out of stack.
 pub const PIPELINE_DEPTH_MAX: usize = 64;
+/// Source files that a submission names. Each is some hundred bytes; folders with more are better read where they are.
+pub const SOURCE_FILES_MAX: usize = 10_000;
 /// Steps of a pipeline. Fan-out is what tasks are for; a graph with more nodes can't be read.
 pub const STEPS_MAX: usize = 1_000;
 /// Operators in one SQL text. Each can nest the query by one level, and what walks it has a finite stack:

@@ -12,6 +12,8 @@
 //! peers.rs     how schedulers share shards and room
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
+//! message.rs   from what clients send to a run
+//! pipelines.rs pipelines that are kept by name and version
 //! tail.rs      what was written or read lately, by run
 //! history.rs   what a run's journal says to people
 //! work.rs      the futures beside the loop
@@ -26,8 +28,10 @@ mod clock;
 mod driver;
 mod effects;
 pub mod history;
+pub mod message;
 pub mod observe;
 mod peers;
+pub mod pipelines;
 mod reassert;
 mod shard;
 pub mod submit;
