@@ -5,7 +5,8 @@
 //! for it. Leases end by their hard deadline alone ([`Ageing::ByDeadline`]).
 //!
 //! One process owns a home. Others open it as readers: they read, post events, and write documents and logs,
-//! which have many writers by nature. A reader's events lie in a table that the owner looks at.
+//! which have many writers by nature. A reader's events lie in a table that the owner looks at. A reader is told of ends
+//! of runs two seconds later than the owner, because it doesn't know what the owner is about to write.
 //!
 //! An append runs on the caller's thread: at [`Synchronous::Normal`] a commit is a write into the page cache,
 //! which takes less time than waking another thread. With [`Synchronous::Full`] it waits for the disk and runs
