@@ -7,9 +7,9 @@ import { look, stepStatus } from './status.js';
 
 // Steps of a graph that is drawn; larger ones are left to the table, where they can be read.
 const STEPS_DRAWN_MAX = 150;
-// Letters that fit beside the sign, in the widths of the system's fonts.
-const NAME_LETTERS = 18;
-const DETAIL_LETTERS = 27;
+// Letters that fit beside the sign and, for the name, the time; in the widest of the system's fonts.
+const NAME_LETTERS = 13;
+const DETAIL_LETTERS = 23;
 
 /**
  * A graph of steps. `hashOf(step)` is where a node leads. Gives `{ element, update(steps, chosen) }`, or `null` when
@@ -43,10 +43,11 @@ function node(step, place, href) {
   const fill = s('rect', { ...inner, class: 'node-fill', width: 0 });
   const icon = s('text', { class: 'icon middle', x: px(place.x + 17), y: px(place.y + 31) });
   const detail = s('text', { class: 'detail', x: px(place.x + 34), y: px(place.y + 39) });
+  const measure = s('text', { class: 'detail end', x: px(place.x + NODE_WIDTH - 11), y: px(place.y + 21) });
   const title = s('title', {});
   const element = s('a', { href, 'data-step': step.name }, title,
     s('rect', { ...shape, class: 'box' }), fill, icon,
-    s('text', { class: 'name', x: px(place.x + 34), y: px(place.y + 21) }, cut(step.name, NAME_LETTERS)), detail);
+    s('text', { class: 'name', x: px(place.x + 34), y: px(place.y + 21) }, cut(step.name, NAME_LETTERS)), measure, detail);
   const update = (now, chosen) => {
     const status = stepStatus(now);
     const { style, icon: sign } = look(status);
@@ -55,7 +56,8 @@ function node(step, place, href) {
     const share = now.tasks > 0 ? Math.min(now.ended / now.tasks, 1) : 0;
     setAttr(fill, 'width', px((NODE_WIDTH - 2) * (status === 'waiting' ? 0 : Math.max(share, status === 'running' ? 0.02 : 0))));
     setText(icon, sign);
-    setText(detail, cut(second(now, status), DETAIL_LETTERS));
+    setText(detail, cut(`${now.kind} · ${status}`, DETAIL_LETTERS));
+    setText(measure, howFar(now, status));
     const words = `${now.name}, ${now.kind}, ${status}, ${now.ended} of ${counted(now.tasks, 'task')} ended`;
     setAttr(element, 'aria-label', words);
     setText(title, words);
@@ -63,12 +65,10 @@ function node(step, place, href) {
   return { element, update };
 }
 
-/** The second line of a node: while it works how far it is, then how long it took. */
-function second(step, status) {
-  const parts = [step.kind, status];
-  if (status === 'running' || status === 'retrying') parts.push(`${shortly(step.ended)}/${shortly(step.tasks)}`);
-  else if (step.attempts > 0 && step.seconds > 0) parts.push(seconds(step.seconds));
-  return parts.join(' · ');
+/** While a step works how far it is, then how long it took. */
+function howFar(step, status) {
+  if (status === 'running' || status === 'retrying') return `${shortly(step.ended)}/${shortly(step.tasks)}`;
+  return step.attempts > 0 && step.seconds > 0 ? seconds(step.seconds) : '';
 }
 
 function shortly(value) {

@@ -4,7 +4,7 @@
 // of their own, layers are ordered by the mean place of their neighbours, and places are then drawn towards those
 // neighbours as far as the order allows. Decides only; `graph.js` draws.
 
-export const NODE_WIDTH = 172;
+export const NODE_WIDTH = 194;
 export const NODE_HEIGHT = 50;
 export const GAP_Y = 34;
 // Room that an edge takes in a layer which it only passes.

@@ -61,7 +61,7 @@ function content(model, marked, again) {
   const versions = [...model.versions].sort((a, b) => b.version - a.version);
   const metrics = metricOrder(Object.assign({}, ...versions.map((version) => version.metrics)));
   return [
-    model.description ? h('p', {}, model.description) : null,
+    model.description ? h('p', { class: 'lead' }, model.description) : null,
     facts([
       ['aliases', aliasList(model.aliases)],
       ['versions', count(versions.length)],
@@ -80,7 +80,7 @@ function charts(versions, metrics) {
     .map((version) => ({ x: version.version, y: version.metrics[metric], alias: version.aliases.join(', ') }))])
     .filter(([, points]) => points.length > 1);
   if (drawn.length === 0) return null;
-  return section('Metrics over versions', h('div', { class: 'charts' }, drawn.map(([metric, points]) => figure(metric, overVersions(metric, points)))));
+  return section('Metrics over versions', h('div', { class: 'charts two' }, drawn.map(([metric, points]) => figure(metric, overVersions(metric, points)))));
 }
 
 function versionTable(model, versions, metrics, marked, again) {

@@ -1,6 +1,6 @@
 // The small things that many pages show: badges, times, ids to copy, headings of pages and sections.
 
-import { freshId, h, setAttr, setText } from './dom.js';
+import { freshId, h, s, setAttr, setText } from './dom.js';
 import { ago, moment } from './format.js';
 import { say } from './notice.js';
 import { choose, setting } from './settings.js';
@@ -65,7 +65,12 @@ export function copyable(text, shown, what) {
     }
   };
   return h('button', { type: 'button', class: 'copy', title: text, 'aria-label': `Copy ${what} ${text}`, onclick: copy },
-    h('code', {}, shown), h('span', { 'aria-hidden': 'true', class: 'copy-sign' }, '⧉'));
+    h('code', {}, shown), copySign());
+}
+
+function copySign() {
+  return s('svg', { class: 'copy-sign', viewBox: '0 0 12 12', width: 12, height: 12, 'aria-hidden': 'true' },
+    s('rect', { x: 4, y: 0.75, width: 7.25, height: 7.25, rx: 1.5 }), s('path', { d: 'M2.5 4H2.2A1.45 1.45 0 0 0 .75 5.45v4.35a1.45 1.45 0 0 0 1.45 1.45h4.35A1.45 1.45 0 0 0 8 9.8v-.3' }));
 }
 
 /** The head of a page: where it is, its name, and what can be done with it. */
@@ -73,8 +78,7 @@ export function pageHead(heading, { kind, actions = [], crumbs = [] } = {}) {
   return h('div', { class: 'page-head' },
     h('div', { class: 'page-name' },
       crumbs.length > 0 ? h('nav', { 'aria-label': 'Where this is', class: 'crumbs' },
-        crumbs.map(([name, hash]) => [h('a', { href: hash }, name), h('span', { 'aria-hidden': 'true' }, ' / ')])) : null,
-      kind ? h('p', { class: 'kind' }, kind) : null,
+        crumbs.map(([name, hash]) => [h('a', { href: hash }, name), h('span', { 'aria-hidden': 'true' }, ' / ')]), kind) : null,
       h('h1', {}, heading)),
     h('div', { class: 'actions' }, actions));
 }

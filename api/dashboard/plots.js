@@ -75,11 +75,20 @@ export function overVersions(name, points) {
   return plane({ x: [first, last], y: [low - pad, high + pad], xLabel: 'version', alt, xTicks: whole.length > 0 ? whole : [first] }, (on) => [
     line(on, points),
     points.map((point) => dot(on, point, `version ${point.x}: ${number(point.y)}${point.alias ? `, ${point.alias}` : ''}`, { radius: point.alias ? 5 : 3.2, style: point.alias ? 'point marked' : 'point' })),
-    points.filter((point) => point.alias).map((point) => s('text', {
-      class: `strong ${on.x.at(point.x) > WIDTH * 0.7 ? 'end' : ''}`,
-      x: px(on.x.at(point.x) + (on.x.at(point.x) > WIDTH * 0.7 ? -8 : 8)), y: px(Math.max(on.y.at(point.y) - 8, TOP + 8)),
-    }, point.alias)),
+    aliasLabels(on, points.filter((point) => point.alias)),
   ]);
+}
+
+/** Aliases beside their dots: above, and below where they would stand in the way of the one after. */
+function aliasLabels(on, points) {
+  return points.map((point, at) => {
+    const [x, y] = [on.x.at(point.x), on.y.at(point.y)];
+    const after = points[at + 1];
+    const crowded = after !== undefined && on.x.at(after.x) - x < 80 && Math.abs(on.y.at(after.y) - y) < 24;
+    const right = x > WIDTH * 0.6;
+    const up = !crowded && y - 8 > TOP + 8;
+    return s('text', { class: `strong${right ? ' end' : ''}`, x: px(x + (right ? -8 : 8)), y: px(up ? y - 8 : y + 19) }, point.alias);
+  });
 }
 
 /** A curve in the unit square with the line that it is held against. */

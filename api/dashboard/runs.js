@@ -130,7 +130,7 @@ function took(item) {
 
 function row(item) {
   return h('tr', { 'data-run': item.run },
-    h('th', { scope: 'row' }, h('a', { href: hashOf(['runs', item.run]) }, item.pipeline), h('small', {}, h('code', {}, shortRun(item.run)))),
+    h('th', { scope: 'row' }, h('a', { href: hashOf(['runs', item.run]) }, item.pipeline), h('small', { class: 'beside' }, h('code', {}, shortRun(item.run)))),
     h('td', {}, badge(item.status)),
     h('td', { class: 'wide-only' }, item.namespace),
     h('td', { class: 'number', 'data-took': true }, took(item)),
