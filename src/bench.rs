@@ -196,7 +196,7 @@ async fn run_in_new_home(plan: Plan, telemetry: &Telemetry) -> anyhow::Result<(H
         at: home.state.clock().await?.now,
     };
     let started = Instant::now();
-    let run = submit(&*home.state, submission).await?;
+    let run = submit(&*home.state, submission).await?.run;
     let status = loop {
         match home.state.run(run).await?.and_then(|record| record.status) {
             Some(status) => break status,

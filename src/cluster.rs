@@ -120,7 +120,8 @@ impl SchedulerPart {
             // A sender that is dropped has asked for the same.
             stopped.await.ok();
         }));
-        let intake = submissions.map(|queue| tokio::spawn(crate::intake::serve(queue, home.state.clone())));
+        let intake = submissions
+            .map(|queue| tokio::spawn(crate::intake::serve(queue, home.state.clone(), home.artifacts.clone())));
         Ok(SchedulerPart { driver, intake, stop, store, observer })
     }
 

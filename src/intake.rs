@@ -9,18 +9,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::broker::submissions::{Letter, Submission as Received, SubmissionQueue, Submissions};
 use gristmill_backends::state::State;
-use gristmill_protocol::fact::About;
-use gristmill_protocol::limits::{PARAMETERS_BYTES_MAX, PIPELINE_BYTES_MAX};
-use gristmill_protocol::payload::plan_of;
 use gristmill_protocol::submission::{SubmissionAnswer, SubmissionMessage};
-use gristmill_protocol::{ErrorCode, RunId, Timestamp, pipeline};
-use gristmill_scheduler::submit::{Submission, SubmitError, submit};
+use gristmill_protocol::{ErrorCode, RunId, Timestamp};
+use gristmill_scheduler::message::{Key, MessageError, submit_message};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::submission::{NAMESPACE, apply, wall_clock};
+use crate::submission::wall_clock;
 
 /// Submissions that are taken and not yet acknowledged. At five seconds each that is 200 runs a second.
 const UNSETTLED_MAX: u16 = 1_000;
@@ -37,6 +35,13 @@ struct Made {
     since: Instant,
 }
 
+/// Where runs are made.
+#[derive(Clone, Copy)]
+struct Stores<'a> {
+    state: &'a dyn State,
+    artifacts: &'a dyn Artifacts,
+}
+
 /// What comes of a submission.
 enum Verdict {
     Run(RunId),
@@ -49,10 +54,12 @@ enum Verdict {
 }
 
 /// Takes submissions until dropped; those that aren't acknowledged then come again.
-pub async fn serve(queue: Arc<dyn SubmissionQueue>, state: Arc<dyn State>) {
+pub async fn serve(queue: Arc<dyn SubmissionQueue>, state: Arc<dyn State>, artifacts: Arc<dyn Artifacts>) {
     loop {
         match queue.submissions(UNSETTLED_MAX).await {
-            Ok(mut submissions) => take(&*queue, &*state, &mut *submissions).await,
+            Ok(mut submissions) => {
+                take(&*queue, Stores { state: &*state, artifacts: &*artifacts }, &mut *submissions).await
+            }
             Err(error) => warn!(error = &error as &dyn std::error::Error, "submissions can't be received"),
         }
         tokio::time::sleep(RETRY).await;
@@ -60,13 +67,13 @@ pub async fn serve(queue: Arc<dyn SubmissionQueue>, state: Arc<dyn State>) {
 }
 
 /// Takes submissions until receiving fails.
-async fn take(queue: &dyn SubmissionQueue, state: &dyn State, submissions: &mut dyn Submissions) {
+async fn take(queue: &dyn SubmissionQueue, stores: Stores<'_>, submissions: &mut dyn Submissions) {
     let mut made: VecDeque<Made> = VecDeque::new();
     loop {
         let due = made.front().map(|made| made.since + SAFE_AFTER);
         tokio::select! {
             received = submissions.next() => match received {
-                Ok(received) => made.extend(handle(queue, state, received).await),
+                Ok(received) => made.extend(handle(queue, stores, received).await),
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "submissions can't be received");
                     return;
@@ -74,7 +81,7 @@ async fn take(queue: &dyn SubmissionQueue, state: &dyn State, submissions: &mut 
             },
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 if let Some(first) = made.pop_front() {
-                    made.extend(settle(state, first).await);
+                    made.extend(settle(stores.state, first).await);
                 }
             }
         }
@@ -96,9 +103,9 @@ async fn settle(state: &dyn State, made: Made) -> Option<Made> {
     }
 }
 
-async fn handle(queue: &dyn SubmissionQueue, state: &dyn State, received: Received) -> Option<Made> {
+async fn handle(queue: &dyn SubmissionQueue, stores: Stores<'_>, received: Received) -> Option<Made> {
     let letter = received.letter.clone();
-    match judge(state, &letter).await {
+    match judge(stores, &letter).await {
         Verdict::Run(run) => {
             info!(%run, "submitted through the queue");
             answer(queue, &letter, &SubmissionAnswer::Accepted { run }).await;
@@ -143,7 +150,7 @@ async fn answer(queue: &dyn SubmissionQueue, letter: &Letter, answer: &Submissio
     }
 }
 
-async fn judge(state: &dyn State, letter: &Letter) -> Verdict {
+async fn judge(stores: Stores<'_>, letter: &Letter) -> Verdict {
     let refused = |code, error: String| SubmissionAnswer::Refused { error, code, complaints: Vec::new() };
     let content_type = letter.content_type.as_deref().unwrap_or("application/json");
     let message = match SubmissionMessage::decode(content_type, &letter.body) {
@@ -157,45 +164,20 @@ async fn judge(state: &dyn State, letter: &Letter) -> Verdict {
         let text = "it has no `key` and its message no id: made again it would be a second run".to_owned();
         return Verdict::Refused(refused(ErrorCode::BadInput, text));
     };
-    let params_bytes = serde_json::to_vec(&message.params).map_or(usize::MAX, |bytes| bytes.len());
-    if message.pipeline.len() > PIPELINE_BYTES_MAX || params_bytes > PARAMETERS_BYTES_MAX {
-        let text = format!(
-            "its pipeline has {} bytes and its parameters {params_bytes}; the limits are {PIPELINE_BYTES_MAX} and \
-             {PARAMETERS_BYTES_MAX}",
-            message.pipeline.len()
-        );
-        return Verdict::Refused(refused(ErrorCode::TooLarge, text));
-    }
-    let namespace = message.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
-    if !pipeline::names::is_name(&namespace) {
-        let text =
-            format!("`{namespace}` can't be a namespace: use lower-case letters, digits, `-` and `_`, a letter first");
-        return Verdict::Refused(refused(ErrorCode::BadInput, text));
-    }
-    let mut checked = match pipeline::check("submission", &message.pipeline, &message.parameters()) {
-        Ok(checked) => checked,
-        Err(complaints) => return Verdict::Refused(SubmissionAnswer::complaints(complaints)),
+    // With its own time the same message makes the same run by itself; else its key is remembered.
+    let key = match letter.timestamp_s.is_some() && message.key.is_none() {
+        true => Key::Timed(key),
+        false => Key::Remembered(key),
     };
-    apply(&mut checked, message.no_cache, message.priority);
-    let submission = Submission {
-        plan: plan_of(&checked, "", ""),
-        about: About { source: message.pipeline, params: checked.params.into_iter().collect(), ..About::default() },
-        namespace,
-        // With its own time the same message makes the same run by itself; else its key is remembered.
-        is_callers_key: message.key.is_some() || letter.timestamp_s.is_none(),
-        key,
-        at: letter.timestamp_s.map_or_else(wall_clock, |seconds| Timestamp(seconds * 1_000)),
-    };
-    match submit(state, submission).await {
-        Ok(run) => Verdict::Run(run),
-        Err(SubmitError::State(error)) => {
+    let at = letter.timestamp_s.map_or_else(wall_clock, |seconds| Timestamp(seconds * 1_000));
+    match submit_message(stores.state, stores.artifacts, message, key, at).await {
+        Ok(submitted) => Verdict::Run(submitted.run),
+        Err(MessageError::Wrong(complaints)) => Verdict::Refused(SubmissionAnswer::complaints(complaints)),
+        Err(error) if error.code() == ErrorCode::Unavailable => {
             warn!(error = &error as &dyn std::error::Error, "a submission has to wait");
             Verdict::Later
         }
-        Err(error @ SubmitError::KeyTaken { .. }) => {
-            Verdict::Refused(refused(ErrorCode::Conflict, with_causes(&error)))
-        }
-        Err(error @ SubmitError::Plan(_)) => Verdict::Refused(refused(ErrorCode::BadPipeline, with_causes(&error))),
+        Err(error) => Verdict::Refused(refused(error.code(), with_causes(&error))),
     }
 }
 

@@ -30,7 +30,7 @@ pub async fn run(settings: &Settings, args: RunArgs, telemetry: &Telemetry) -> a
     let submission = submission::prepare(settings, &*home.artifacts, checked, &what, None).await?;
     let pools = pools_of(submission.plan.steps.iter().map(|step| step.pool.clone()));
     let cluster = start(settings, &home, pools, &args.how, telemetry).await?;
-    let run = submit(&*home.state, submission).await?;
+    let run = submit(&*home.state, submission).await?.run;
     watch_and_sum_up(settings, &home, cluster, run, args.how.json).await
 }
 

@@ -8,6 +8,7 @@ use gristmill_backends::artifacts::Artifacts;
 use gristmill_protocol::Timestamp;
 use gristmill_protocol::fact::About;
 use gristmill_protocol::pipeline::Pipeline;
+use gristmill_scheduler::message::{NAMESPACE, apply};
 use gristmill_scheduler::submit::{Submission, submit as submit_to};
 use serde_json::json;
 
@@ -18,9 +19,6 @@ use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::settings::Settings;
 use crate::{check as checking, files, run as running};
-
-/// The namespace of runs that don't name one.
-pub const NAMESPACE: &str = "default";
 
 /// What a caller wants to be run.
 #[derive(Clone, Debug)]
@@ -43,16 +41,6 @@ pub fn check(what: &What) -> anyhow::Result<Checked> {
     eprint!("{}", pipeline.warnings);
     apply(&mut pipeline, what.no_cache, what.priority);
     Ok(Checked { pipeline, source })
-}
-
-/// Puts in what is asked of all steps at once.
-pub fn apply(pipeline: &mut Pipeline, no_cache: bool, priority: Option<i8>) {
-    const PRIORITY_MAX: i8 = 100;
-    for step in &mut pipeline.steps {
-        step.cache &= !no_cache;
-        let raised = step.priority.saturating_add(priority.unwrap_or(0));
-        step.priority = raised.clamp(-PRIORITY_MAX, PRIORITY_MAX);
-    }
 }
 
 /// Makes the submission, with source files uploaded where that is needed.
@@ -94,7 +82,7 @@ pub async fn submit(settings: &Settings, args: SubmitArgs) -> anyhow::Result<Exi
     let checked = check(&what)?;
     let home = Home::read(settings).await?;
     let submission = prepare(settings, &*home.artifacts, checked, &what, args.key).await?;
-    let run = submit_to(&*home.state, submission).await?;
+    let run = submit_to(&*home.state, submission).await?.run;
     if args.json {
         println!("{}", json!({ "run": run.to_string() }));
     } else {

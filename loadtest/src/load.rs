@@ -89,7 +89,7 @@ pub async fn submit_under(state: &dyn State, plan: Plan, key: &str, at: Timestam
         is_callers_key: true,
         at,
     };
-    Ok(submit(state, submission).await?)
+    Ok(submit(state, submission).await?.run)
 }
 
 /// Submits a plan once.

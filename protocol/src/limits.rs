@@ -37,6 +37,8 @@ pub const PARAMETERS_BYTES_MAX: usize = 64 * 1024;
 pub const PIPELINE_BYTES_MAX: usize = 256 * 1024;
 /// Nesting of a pipeline file. Real ones stay under ten; the parser must not run out of stack.
 pub const PIPELINE_DEPTH_MAX: usize = 64;
+/// Source files that a submission names. Each is some hundred bytes; folders with more are better read where they are.
+pub const SOURCE_FILES_MAX: usize = 10_000;
 /// Steps of a pipeline. Fan-out is what tasks are for; a graph with more nodes can't be read.
 pub const STEPS_MAX: usize = 1_000;
 /// Operators in one SQL text. Each can nest the query by one level, and what walks it has a finite stack:
@@ -64,6 +66,11 @@ pub const INBOX_MAX: usize = 100_000;
 pub const ACTIVE_RUNS_MAX: usize = 10_000;
 /// Days for which run records and idempotency keys are kept.
 pub const RUN_RECORD_DAYS: u64 = 7;
+/// Records of one page of the list of runs. A page is read between the turns of the scheduler, and with more it would
+/// hold the store for over a millisecond.
+pub const RUN_PAGE_MAX: usize = 1_000;
+/// Namespaces of one filter of runs. Each is a look into an index, on each shard.
+pub const RUN_FILTER_NAMESPACES_MAX: usize = 256;
 /// Characters of a name (steps, models, pools, parameters): fits a DNS label, a metric label and a key.
 pub const NAME_CHARS_MAX: usize = 63;
 

@@ -6,13 +6,18 @@
 //! { "pipeline": "name: nightly\nsteps:\n  a: { noop: {} }\n", "params": { "trees": 200 }, "key": "nightly-2026-11-22" }
 //! ```
 //!
+//! Instead of `pipeline` it may have `name`, and `version`, of a pipeline that is kept.
+//!
 //! The answer is JSON: `{"run": "run-…"}`, or `{"error": "…", "complaints": […]}` with everything that is wrong.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::ErrorCode;
 use crate::id::RunId;
+use crate::payload::UploadedFile;
 use crate::pipeline::Complaints;
 use crate::pipeline::complaint::Complaint;
 
@@ -28,7 +33,14 @@ const MSGPACK: [&str; 2] = ["application/msgpack", "application/vnd.gristmill.su
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SubmissionMessage {
     /// The pipeline file's text. Its paths are those of the workers.
-    pub pipeline: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// In its place, the name of a kept pipeline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which version of it. Default: the newest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<u64>,
     /// Values of the pipeline's parameters.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub params: Map<String, Value>,
@@ -44,6 +56,23 @@ pub struct SubmissionMessage {
     /// Do all work anew, whatever was done before.
     #[serde(default)]
     pub no_cache: bool,
+    /// By ingest step, source files that were put among the artifacts before, in place of those that it names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, Vec<UploadedFile>>,
+    /// Where steps write files.
+    #[serde(default)]
+    pub outputs: Outputs,
+}
+
+/// Where the files go that steps write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Outputs {
+    /// To the workers' disk, where the pipeline says.
+    #[default]
+    Files,
+    /// Among the artifacts, to be fetched from there.
+    Artifacts,
 }
 
 /// What a submission is answered.
@@ -141,7 +170,6 @@ mod tests {
             ("application/vnd.gristmill.submission+json; v=2", "{}", "has version 2"),
             ("application/json", "{", "isn't valid JSON"),
             ("application/msgpack", "{", "isn't valid MessagePack"),
-            ("application/json", "{}", "isn't valid JSON"),
         ];
         for (content_type, body, expected) in cases {
             let error = SubmissionMessage::decode(content_type, body.as_bytes()).expect_err(content_type);

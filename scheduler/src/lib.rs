@@ -12,6 +12,10 @@
 //! peers.rs     how schedulers share shards and room
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
+//! explain.rs   why a run is where it is
+//! text.rs      times and counts as people read them
+//! message.rs   from what clients send to a run
+//! pipelines.rs pipelines that are kept by name and version
 //! tail.rs      what was written or read lately, by run
 //! history.rs   what a run's journal says to people
 //! work.rs      the futures beside the loop
@@ -25,16 +29,25 @@ mod calls;
 mod clock;
 mod driver;
 mod effects;
+pub mod explain;
 pub mod history;
+pub mod message;
 pub mod observe;
 mod peers;
+pub mod pipelines;
 mod reassert;
 mod shard;
 pub mod submit;
 mod sweep;
 mod tail;
 mod takeover;
+pub mod text;
 mod work;
 
 pub use driver::{Driver, DriverConfig};
 pub use peers::pools_seen;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../tests/support/journal.rs"]
+mod journal;

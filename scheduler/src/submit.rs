@@ -30,8 +30,16 @@ pub enum SubmitError {
     State(#[from] StateError),
 }
 
+/// A run that a submission stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Submitted {
+    pub run: RunId,
+    /// Whether it was made now; the same submission had made it before, else.
+    pub created: bool,
+}
+
 /// Makes the run, or finds the one that the same submission has made. Saying it again is harmless.
-pub async fn submit(state: &dyn State, submission: Submission) -> Result<RunId, SubmitError> {
+pub async fn submit(state: &dyn State, submission: Submission) -> Result<Submitted, SubmitError> {
     submission.plan.check()?;
     // A limit is counted in one place: runs that name one meet on the shard of their namespace.
     let pinned = (!submission.plan.limits.is_empty()).then(|| Shard::of_namespace(&submission.namespace));
@@ -47,8 +55,8 @@ pub async fn submit(state: &dyn State, submission: Submission) -> Result<RunId, 
         idempotency: submission.is_callers_key.then(|| (submission.key.clone(), content)),
     };
     match state.create_run(new).await? {
-        Created::New => Ok(run),
-        Created::Existing(run) => Ok(run),
+        Created::New => Ok(Submitted { run, created: true }),
+        Created::Existing(run) => Ok(Submitted { run, created: false }),
         Created::KeyTaken(run) => Err(SubmitError::KeyTaken { key: submission.key, run }),
     }
 }

@@ -268,10 +268,11 @@ async fn client(world: Arc<World>, number: u64, shape: Shape, mut dice: Dice) {
     let gives_up = dice.chance(100);
     let run = loop {
         let made = tokio::time::timeout(Duration::from_secs(2), submit(&state, submission.clone())).await;
-        let Ok(Ok(run)) = made else {
+        let Ok(Ok(made)) = made else {
             pause(200).await;
             continue;
         };
+        let run = made.run;
         if gives_up || left_out(Twin::SubmissionIsRepeated) {
             break run;
         }

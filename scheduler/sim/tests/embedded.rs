@@ -84,7 +84,7 @@ async fn a_fan_out_and_its_join_run_to_the_end() {
         at: Timestamp(1_700_000_000_000),
     };
     let started = std::time::Instant::now();
-    let run = submit(&*state, submission).await.expect("a run");
+    let run = submit(&*state, submission).await.expect("a run").run;
     let status = loop {
         let record = state.run(run).await.expect("the store answers").expect("the run exists");
         match record.status {
