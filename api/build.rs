@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut files = Vec::new();
     collect(&root, &mut files)?;
     files.sort();
-    let mut code = String::from("/// Path, entity tag and bytes of each file.\nconst FILES: &[(&str, &str, &[u8])] = &[\n");
+    let mut code =
+        String::from("/// Path, entity tag and bytes of each file.\nconst FILES: &[(&str, &str, &[u8])] = &[\n");
     for file in &files {
         let mut hasher = DefaultHasher::new();
         std::fs::read(file)?.hash(&mut hasher);

@@ -13,7 +13,7 @@ mod tokens;
 pub(crate) use audit::Audit;
 pub use guard::MlflowCaller;
 pub(crate) use guard::{COOKIE, guard, guard_mlflow};
-pub use tokens::{Tokens, TokenError};
+pub use tokens::{TokenError, Tokens};
 
 use gristmill_protocol::api::Role;
 
@@ -58,10 +58,9 @@ impl Caller {
     pub fn check(&self, namespace: &str) -> Result<(), Refusal> {
         match self.sees(namespace) {
             true => Ok(()),
-            false => Err(Refusal::new(
-                ErrorCode::Denied,
-                format!("`{}` may not work in namespace `{namespace}`", self.name),
-            )),
+            false => {
+                Err(Refusal::new(ErrorCode::Denied, format!("`{}` may not work in namespace `{namespace}`", self.name)))
+            }
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::Json;
+use axum::extract::State;
 use gristmill_backends::state::WorkerView;
 use gristmill_protocol::api::{HeldItem, Page, PoolItem, TaskProgress, WorkerItem};
 

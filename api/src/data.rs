@@ -56,8 +56,9 @@ pub(crate) async fn upload(
         bytes += piece.len();
         if bytes > FILE_BYTES_MAX {
             let text = format!("the file is larger than {FILE_BYTES_MAX} bytes");
-            return Err(Refusal::new(ErrorCode::TooLarge, text)
-                .hint("split it, or let the pipeline read it where it is"));
+            return Err(
+                Refusal::new(ErrorCode::TooLarge, text).hint("split it, or let the pipeline read it where it is")
+            );
         }
         writing.write_all(&piece).await.map_err(failed)?;
     }
@@ -76,7 +77,8 @@ pub(crate) async fn artifact(
 ) -> Result<Response, Refusal> {
     let digest = digest_of(&digest)?;
     let size = api.artifacts.size(digest).await?;
-    let size = size.ok_or_else(|| Refusal::new(ErrorCode::ArtifactMissing, format!("there is no artifact `{digest}`")))?;
+    let size =
+        size.ok_or_else(|| Refusal::new(ErrorCode::ArtifactMissing, format!("there is no artifact `{digest}`")))?;
     let range = headers.get(header::RANGE).and_then(|range| range.to_str().ok());
     let (from, to, status) = match range.map(|range| range_of(range, size)) {
         None | Some(Range::NotOurs) => (0, size, StatusCode::OK),
@@ -222,12 +224,14 @@ pub(crate) async fn dataset(
 ) -> Result<Json<Dataset>, Refusal> {
     let digest = digest_of(&digest)?;
     let bytes = document(&*api.artifacts, digest).await?;
-    let manifest: Manifest = serde_json::from_slice(&bytes)
-        .map_err(|_| Refusal::not_found(format!("dataset `{digest}`: the artifact of that digest is something else")))?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| {
+        Refusal::not_found(format!("dataset `{digest}`: the artifact of that digest is something else"))
+    })?;
     let profile = match manifest.profile {
         Some(profile) => {
             let bytes = document(&*api.artifacts, profile).await?;
-            let damaged = |error| Refusal::new(ErrorCode::ArtifactCorrupt, format!("the profile can't be read: {error}"));
+            let damaged =
+                |error| Refusal::new(ErrorCode::ArtifactCorrupt, format!("the profile can't be read: {error}"));
             Some(serde_json::from_slice(&bytes).map_err(damaged)?)
         }
         None => None,

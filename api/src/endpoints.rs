@@ -44,9 +44,9 @@ impl From<ServingError> for Refusal {
 
 impl Api {
     pub(crate) fn serving(&self) -> Result<&dyn Serving, Refusal> {
-        self.serving.as_deref().ok_or_else(|| {
-            Refusal::new(ErrorCode::Unavailable, "this server knows nothing of models that are served")
-        })
+        self.serving
+            .as_deref()
+            .ok_or_else(|| Refusal::new(ErrorCode::Unavailable, "this server knows nothing of models that are served"))
     }
 }
 

@@ -85,7 +85,8 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         Need::Cluster(role) => format!("Takes a {} for all namespaces.", role.as_str()),
     };
     let id = format!("{} {}", route.method.to_lowercase(), route.path);
-    let id: String = id.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect();
+    let id: String =
+        id.chars().map(|character| if character.is_ascii_alphanumeric() { character } else { '_' }).collect();
     let mut responses = Map::new();
     responses.insert(status.to_string(), success.clone());
     // What was there already is answered with 200 where what is new is with 201.
@@ -123,7 +124,9 @@ fn content(payload: Payload, generator: &mut SchemaGenerator) -> Option<Value> {
     match payload {
         Payload::Nothing => None,
         Payload::Json(shape) => Some(json!({ "application/json": { "schema": shape(generator) } })),
-        Payload::Bytes => Some(json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } })),
+        Payload::Bytes => {
+            Some(json!({ "application/octet-stream": { "schema": { "type": "string", "format": "binary" } } }))
+        }
         Payload::Events(shape) => {
             let data = shape(generator);
             Some(json!({ "text/event-stream": { "schema": { "type": "string" }, "x-event-data": data } }))

@@ -23,8 +23,7 @@ pub(crate) async fn check(
     Body(check): Body<CheckPipeline>,
 ) -> Result<Json<CheckedPipeline>, Refusal> {
     let message = SubmissionMessage { params: check.params, ..SubmissionMessage::default() };
-    let checked =
-        pipeline::check("pipeline", &check.pipeline, &message.parameters()).map_err(Refusal::wrong)?;
+    let checked = pipeline::check("pipeline", &check.pipeline, &message.parameters()).map_err(Refusal::wrong)?;
     let step = |step: &pipeline::Step| CheckedStep {
         name: step.name.clone(),
         kind: step.task.kind().to_owned(),

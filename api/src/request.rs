@@ -39,9 +39,8 @@ impl<S: Send + Sync> FromRequest<S> for AnyBody {
         if body.is_empty() {
             return Ok(AnyBody(serde_json::Value::Object(serde_json::Map::new())));
         }
-        let value = serde_json::from_slice(&body).map_err(|error| {
-            Refusal::bad_input(format!("the body isn't valid JSON: {error}"))
-        })?;
+        let value = serde_json::from_slice(&body)
+            .map_err(|error| Refusal::bad_input(format!("the body isn't valid JSON: {error}")))?;
         Ok(AnyBody(value))
     }
 }
@@ -73,7 +72,8 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Named<T
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Named<T>, Refusal> {
         let path = axum::extract::Path::<T>::from_request_parts(parts, state).await;
-        path.map(|axum::extract::Path(named)| Named(named)).map_err(|rejection| Refusal::bad_input(rejection.body_text()))
+        path.map(|axum::extract::Path(named)| Named(named))
+            .map_err(|rejection| Refusal::bad_input(rejection.body_text()))
     }
 }
 

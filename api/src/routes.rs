@@ -293,7 +293,6 @@ fn open_routes() -> Vec<Route> {
             .does("This document")
             .answers(200, json::<Value>()),
         Route::new("GET", "/healthz", Need::Nothing, get(cluster::healthy)).does("Say that the process lives"),
-        Route::new("GET", "/readyz", Need::Nothing, get(cluster::ready))
-            .does("Say whether the state answers"),
+        Route::new("GET", "/readyz", Need::Nothing, get(cluster::ready)).does("Say whether the state answers"),
     ]
 }

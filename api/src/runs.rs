@@ -14,9 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::{Extension, Json};
 use futures_util::{StreamExt as _, stream};
 use gristmill_backends::state::RunRecord;
-use gristmill_protocol::api::{
-    RunAsked, SUBMISSIONS_MAX, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany,
-};
+use gristmill_protocol::api::{RunAsked, SUBMISSIONS_MAX, Submit, SubmitMany, SubmitResult, Submitted, SubmittedMany};
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::limits::NAME_CHARS_MAX;
 use gristmill_protocol::message::InboxEvent;

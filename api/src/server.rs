@@ -70,10 +70,10 @@ pub fn tls(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError
     }
     let private = PrivateKeyDer::from_pem_file(key).map_err(unreadable(key))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let unusable =
-        |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
+    let unusable = |source| TlsError::Unusable { certificate: certificate.to_owned(), key: key.to_owned(), source };
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = builder.map_err(unusable)?.with_no_client_auth().with_single_cert(chain, private).map_err(unusable)?;
+    let mut config =
+        builder.map_err(unusable)?.with_no_client_auth().with_single_cert(chain, private).map_err(unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }

@@ -16,10 +16,7 @@ use crate::{Api, Caller, Refusal, TokenError};
 const SESSION_SECONDS: u32 = 12 * 60 * 60;
 
 /// `GET /v1/whoami`
-pub(crate) async fn whoami(
-    Extension(caller): Extension<Caller>,
-    Asked(Nothing {}): Asked<Nothing>,
-) -> Json<WhoAmI> {
+pub(crate) async fn whoami(Extension(caller): Extension<Caller>, Asked(Nothing {}): Asked<Nothing>) -> Json<WhoAmI> {
     Json(WhoAmI {
         name: caller.name,
         role: caller.role,

@@ -116,7 +116,8 @@ impl Audit {
         let entries = self.state.log_read(LOG, after, count).await?;
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries.iter().rev() {
-            let damaged = |error: wire::WireError| StateError::Damaged { verb: "read the audit", detail: error.to_string() };
+            let damaged =
+                |error: wire::WireError| StateError::Damaged { verb: "read the audit", detail: error.to_string() };
             items.push(wire::decode("an entry of the audit", &entry.body).map_err(damaged)?);
         }
         Ok((items, (after > 0).then_some(after + 1)))
@@ -124,7 +125,8 @@ impl Audit {
 
     /// The place of the last entry: it is looked for by doubling, then by halving.
     async fn last(&self) -> Result<u64, StateError> {
-        let is_there = async |position: u64| Ok::<_, StateError>(!self.state.log_read(LOG, position - 1, 1).await?.is_empty());
+        let is_there =
+            async |position: u64| Ok::<_, StateError>(!self.state.log_read(LOG, position - 1, 1).await?.is_empty());
         let mut low = self.next.lock().unwrap_or_else(PoisonError::into_inner).saturating_sub(1);
         let mut high = low + 1;
         while is_there(high).await? {

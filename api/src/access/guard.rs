@@ -17,11 +17,7 @@ use crate::refusal::Refusal;
 pub(crate) const COOKIE: &str = "gristmill_session";
 
 /// Lets a request through to a handler that needs this, and writes down what was changed or denied.
-pub(crate) async fn guard(
-    State((api, need)): State<(Arc<Api>, Need)>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+pub(crate) async fn guard(State((api, need)): State<(Arc<Api>, Need)>, mut request: Request, next: Next) -> Response {
     let what = what(&request);
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && need != Need::Role(Role::Viewer);
     let caller = match admit(&api, need, request.headers()).await {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use gristmill_backends::state::{State, StateError};
 use gristmill_protocol::api::{MadeToken, NewToken, Role, TokenItem};
-use gristmill_protocol::{Digest, Timestamp};
 use gristmill_protocol::pipeline::names;
+use gristmill_protocol::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::Caller;

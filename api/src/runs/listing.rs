@@ -77,8 +77,7 @@ fn fits(record: &RunRecord, text: &str) -> bool {
 }
 
 fn status_filter(text: &str) -> Result<StatusFilter, Refusal> {
-    const ENDED: [RunStatus; 4] =
-        [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Rejected, RunStatus::Cancelled];
+    const ENDED: [RunStatus; 4] = [RunStatus::Succeeded, RunStatus::Failed, RunStatus::Rejected, RunStatus::Cancelled];
     if text == "running" {
         return Ok(StatusFilter::Open);
     }

@@ -155,10 +155,9 @@ fn told(history: &History, core: &Scheduler, task: u32) -> Option<TaskInfo> {
 fn told_attempt(attempt: &AttemptHistory) -> TaskAttempt {
     let error = match &attempt.outcome {
         AttemptOutcome::Failed(failure) => Some(error(failure)),
-        AttemptOutcome::Rejected { reason } => Some(gristmill_protocol::api::ErrorInfo::new(
-            gristmill_protocol::ErrorCode::BadInput,
-            reason.clone(),
-        )),
+        AttemptOutcome::Rejected { reason } => {
+            Some(gristmill_protocol::api::ErrorInfo::new(gristmill_protocol::ErrorCode::BadInput, reason.clone()))
+        }
         _ => None,
     };
     TaskAttempt {

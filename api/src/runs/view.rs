@@ -143,7 +143,9 @@ impl Views {
         while kept.runs.len() > RUNS_MAX
             || (kept.runs.len() > 1 && kept.runs.values().map(|kept| kept.tasks).sum::<u64>() > TASKS_MAX)
         {
-            let Some(oldest) = kept.runs.iter().min_by_key(|(_, kept)| kept.looked).map(|(run, _)| *run) else { return };
+            let Some(oldest) = kept.runs.iter().min_by_key(|(_, kept)| kept.looked).map(|(run, _)| *run) else {
+                return;
+            };
             kept.runs.remove(&oldest);
         }
     }

@@ -139,7 +139,10 @@ impl WatchingAll {
         }
         // One that was resumed is open again.
         for record in &open {
-            if last.is_some() && !self.open.contains_key(&record.run) && !items.iter().any(|item| item.run == record.run) {
+            if last.is_some()
+                && !self.open.contains_key(&record.run)
+                && !items.iter().any(|item| item.run == record.run)
+            {
                 items.push(item(record));
             }
         }
