@@ -7,7 +7,7 @@ import { repeat } from './live.js';
 import { empty, problem, say, tell } from './notice.js';
 import { note, pageHead, section, time } from './parts.js';
 import { go, hashOf } from './router.js';
-import { refused, roleButton } from './session.js';
+import { roleButton } from './session.js';
 import { table } from './table.js';
 
 const REFRESH_MS = 5_000;
@@ -82,7 +82,7 @@ function pauseButton(kind, item, again) {
     }
     again();
   };
-  return roleButton(item.paused ? `Unpause ${item.name}` : `Pause ${item.name}`, { role: 'submitter', onclick: act });
+  return roleButton(item.paused ? 'Unpause' : 'Pause', { of: item.name, role: 'submitter', onclick: act });
 }
 
 function triggerTable(items, again) {
@@ -93,9 +93,7 @@ function triggerTable(items, again) {
     h('td', {}, when(item.on)),
     h('td', { class: 'wide-only' }, submits(item.submit)),
     h('td', {}, last(item.last)),
-    h('td', { class: 'row-actions' }, refused('submitter') === null
-      ? h('button', { type: 'button', disabled: item.paused, onclick: () => fire(item, again) }, `Fire ${item.name}…`)
-      : roleButton(`Fire ${item.name}…`, { role: 'submitter' }))))).element;
+    h('td', { class: 'row-actions' }, item.paused ? null : roleButton('Fire…', { of: item.name, role: 'submitter', onclick: () => fire(item, again) }))))).element;
 }
 
 function when(on) {
