@@ -10,10 +10,12 @@ const STEPS_DRAWN_MAX = 150;
 // Letters that fit beside the sign and, for the name, the time; in the widest of the system's fonts.
 const NAME_LETTERS = 13;
 const DETAIL_LETTERS = 23;
+// Text of 11.5 pixels is then of 9.
+const SHRINK_MIN = 0.78;
 
 /**
- * A graph of steps. `hashOf(step)` is where a node leads. Gives `{ element, update(steps, chosen) }`, or `null` when
- * it is too large to be read.
+ * A graph of steps. `hashOf(step)` is where a node leads. Gives `{ element, width, update(steps, chosen) }`, or
+ * `null` when it is too large to be read.
  */
 export function graph(steps, hashOf) {
   if (steps.length > STEPS_DRAWN_MAX) return null;
@@ -25,12 +27,14 @@ export function graph(steps, hashOf) {
     class: 'dag', viewBox: `0 0 ${px(width)} ${px(height)}`, width: px(width), height: px(height),
     role: 'group', 'aria-label': 'graph of the steps',
   });
+  // A wide graph is drawn smaller, as long as it can be read; past that it scrolls.
+  svg.style.setProperty('min-inline-size', `${px(width * SHRINK_MIN)}px`);
   for (const place of places) for (const below of place.below) svg.append(edge(place, places[below], steps));
   for (const each of nodes) svg.append(each.element);
   svg.addEventListener('keydown', (event) => walk(event, steps, needs, nodes));
   const update = (now, chosen) => now.forEach((step, at) => nodes[at]?.update(step, step.name === chosen));
   update(steps, null);
-  return { element: svg, update };
+  return { element: svg, width, update };
 }
 
 function px(value) {

@@ -14,6 +14,8 @@ import { facts, table } from './table.js';
 
 // Explaining replays the run's journal, so an open run isn't asked about more often.
 const EXPLAIN_MS = 3_000;
+// A wider graph has no room for the step beside it, on usual screens.
+const BESIDE_MAX = 700;
 // Groups of a step that are listed; a step that is cut into more is told by its tasks.
 const GROUPS_SHOWN = 12;
 
@@ -45,7 +47,7 @@ export function overviewView(run) {
 
   const element = h('div', {},
     whyEnded,
-    h('div', { class: 'graph-and-step' },
+    h('div', { class: `graph-and-step${drawing !== null && drawing.width > BESIDE_MAX ? ' is-wide' : ''}` },
       h('section', { 'aria-label': 'Graph' },
         drawing === null
           ? note(`${counted(run.steps.length, 'step')} are too many for a drawing; the table lists them.`)
