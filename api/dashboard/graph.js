@@ -45,12 +45,12 @@ function node(step, place, href) {
   const shape = { x: px(place.x), y: px(place.y), width: NODE_WIDTH, height: NODE_HEIGHT, rx: 8 };
   const inner = { ...shape, x: px(place.x + 1), y: px(place.y + 1), height: NODE_HEIGHT - 2, rx: 7 };
   const fill = s('rect', { ...inner, class: 'node-fill', width: 0 });
-  const icon = s('text', { class: 'icon middle', x: px(place.x + 17), y: px(place.y + 31) });
+  const icon = s('text', { 'aria-hidden': 'true', class: 'icon middle', x: px(place.x + 17), y: px(place.y + 31) });
   const detail = s('text', { class: 'detail', x: px(place.x + 34), y: px(place.y + 39) });
   const measure = s('text', { class: 'detail end', x: px(place.x + NODE_WIDTH - 11), y: px(place.y + 21) });
   const title = s('title', {});
-  const element = s('a', { href, 'data-step': step.name }, title,
-    s('rect', { ...shape, class: 'box' }), fill, icon,
+  const element = s('a', { href, 'data-step': step.name },
+    s('rect', { ...shape, class: 'box' }, title), fill, icon,
     s('text', { class: 'name', x: px(place.x + 34), y: px(place.y + 21) }, cut(step.name, NAME_LETTERS)), measure, detail);
   const update = (now, chosen) => {
     const status = stepStatus(now);
@@ -62,9 +62,7 @@ function node(step, place, href) {
     setText(icon, sign);
     setText(detail, cut(`${now.kind} · ${status}`, DETAIL_LETTERS));
     setText(measure, howFar(now, status));
-    const words = `${now.name}, ${now.kind}, ${status}, ${now.ended} of ${counted(now.tasks, 'task')} ended`;
-    setAttr(element, 'aria-label', words);
-    setText(title, words);
+    setText(title, `${now.name}: ${now.ended} of ${counted(now.tasks, 'task')} ended`);
   };
   return { element, update };
 }

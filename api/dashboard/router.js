@@ -57,6 +57,8 @@ export function startRouter(main, find, shown) {
       }
     }
     document.title = `${page.title} · Gristmill`;
+    // Which page this is, for whoever drives a browser.
+    main.dataset.route = location.hash;
     shown(route);
   };
   window.addEventListener('hashchange', () => show(false));

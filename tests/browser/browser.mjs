@@ -17,7 +17,7 @@ export async function open(executablePath) {
   return { browser, complaints: [] };
 }
 
-/** A page of such a width and scheme. `page.pending()` counts requests that aren't answered. */
+/** A page of such a width and scheme. */
 export async function openPage({ browser, complaints }, { width, scheme, state, expect = () => false }) {
   const context = await browser.newContext({
     viewport: { width, height: width < 500 ? 760 : 900 }, colorScheme: scheme, storageState: state, reducedMotion: 'reduce',
@@ -26,31 +26,44 @@ export async function openPage({ browser, complaints }, { width, scheme, state, 
   const page = await context.newPage();
   page.setDefaultTimeout(WAIT_MS);
   const where = () => `${page.url().replace(/^[^#]*/, '')} at ${width} ${scheme}`;
-  const pending = new Set();
+  await page.addInitScript(countRequests);
   page.on('console', (message) => {
     if (message.type() === 'error' && !expect(message.text())) complaints.push(`${where()}: console: ${message.text()} (${message.location().url})`);
   });
   page.on('pageerror', (error) => complaints.push(`${where()}: page error: ${error.stack ?? error.message}`));
-  // A stream of events isn't over until its page is left.
-  page.on('request', (request) => { if (request.resourceType() !== 'eventsource' && !request.url().endsWith('/events')) pending.add(request); });
-  page.on('requestfinished', (request) => pending.delete(request));
   page.on('requestfailed', (request) => {
-    pending.delete(request);
     // What a page no longer wants when it is left is aborted on purpose.
     if (request.failure()?.errorText !== 'net::ERR_ABORTED') complaints.push(`${where()}: ${request.method()} ${request.url()}: ${request.failure()?.errorText}`);
   });
-  page.pending = () => pending.size;
   return page;
 }
 
-/** Waits until the page has a heading and everything it asked for has been answered. */
+/** Counts, inside the page, the questions to the API that aren't answered yet. Streams of events aren't among them. */
+function countRequests() {
+  globalThis.pendingRequests = 0;
+  const ask = globalThis.fetch;
+  globalThis.fetch = async (...args) => {
+    globalThis.pendingRequests += 1;
+    try {
+      const response = await ask(...args);
+      await response.clone().arrayBuffer();
+      return response;
+    } finally {
+      globalThis.pendingRequests -= 1;
+    }
+  };
+}
+
+/** Waits until everything that the page asked for has been answered. */
 export async function settled(page) {
   await page.waitForSelector('main h1');
-  // Two looks in a row: an answer may be followed by the next question.
+  // Three looks in a row, each after what was answered has been drawn: an answer may be followed by the next question.
   let quiet = 0;
   await until(async () => {
-    await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
-    quiet = page.pending() === 0 ? quiet + 1 : 0;
+    const pending = await page.evaluate(() => new Promise((resolve) => {
+      requestAnimationFrame(() => requestAnimationFrame(() => resolve(globalThis.pendingRequests)));
+    }));
+    quiet = pending === 0 ? quiet + 1 : 0;
     return quiet >= 3;
   }, 'the page to be quiet');
 }

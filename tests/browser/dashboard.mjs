@@ -279,6 +279,7 @@ async function lookAround(state, run, cancelled) {
 async function go(page, hash) {
   if (page.url().startsWith(base)) await page.evaluate((to) => { location.hash = to; }, hash);
   else await page.goto(base + hash);
+  await page.waitForFunction((to) => document.querySelector('main').dataset.route === to, hash);
   await settled(page);
 }
 
@@ -299,7 +300,9 @@ async function look(page, name) {
 }
 
 async function shot(page, name) {
-  await page.screenshot({ path: join(options.shots, `${name}.png`), fullPage: true });
+  // A dialog covers the screen, not the whole page.
+  const fullPage = (await page.locator('dialog[open]').count()) === 0;
+  await page.screenshot({ path: join(options.shots, `${name}.png`), fullPage });
 }
 
 function equal(found, wanted, what) {
