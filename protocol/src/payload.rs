@@ -57,10 +57,11 @@ pub enum Files {
 }
 
 /// A source file that was uploaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UploadedFile {
     /// Its path where the run was submitted.
     pub path: String,
+    #[schemars(with = "String")]
     pub digest: Digest,
     pub bytes: u64,
 }
