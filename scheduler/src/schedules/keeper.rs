@@ -131,7 +131,7 @@ impl SchedulesKeeper {
         let attended: Vec<_> = stream::iter(attending).buffer_unordered(AT_ONCE).collect().await;
         for (name, attended) in attended {
             let Attended { next, waits } = attended.unwrap_or_else(|error| {
-                let is_lasting = !error.code().is_retryable();
+                let is_lasting = matches!(error, ScheduleError::Damaged { .. } | ScheduleError::Ticks(_));
                 warn!(schedule = name, error = &error as &dyn std::error::Error, "a schedule can't be kept");
                 // One that can't be read is looked at again with all the others, or when it was set anew.
                 Attended { next: (!is_lasting).then(|| now.plus_ms(AGAIN_MS)), waits: None }
