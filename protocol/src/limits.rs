@@ -86,6 +86,11 @@ pub const TRIGGER_FILES_MAX: usize = 10_000;
 /// Characters of a cron expression, of a time zone, and of a glob. A path has at most as many on common systems.
 pub const CRON_CHARS_MAX: usize = 255;
 pub const GLOB_CHARS_MAX: usize = 4_096;
+/// Records of one page of the list of runs. A page is read between the turns of the scheduler, and with more it would
+/// hold the store for over a millisecond.
+pub const RUN_PAGE_MAX: usize = 1_000;
+/// Namespaces of one filter of runs. Each is a look into an index, on each shard.
+pub const RUN_FILTER_NAMESPACES_MAX: usize = 256;
 /// Characters of a name (steps, models, pools, parameters): fits a DNS label, a metric label and a key.
 pub const NAME_CHARS_MAX: usize = 63;
 

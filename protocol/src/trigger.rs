@@ -73,6 +73,7 @@ pub struct TriggerDocument {
 /// What became of a firing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FiringRecord {
+    /// When it was fired; for a run, when that ended.
     #[schemars(with = "u64")]
     pub at_ms: Timestamp,
     /// What fired it: a path, a run, or `webhook`.

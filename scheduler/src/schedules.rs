@@ -34,6 +34,7 @@ use gristmill_protocol::limits::SCHEDULES_MAX;
 use gristmill_protocol::pipeline::names::is_name;
 use gristmill_protocol::schedule::{Schedule, ScheduleDocument};
 
+pub(crate) use self::fire::told;
 pub use self::keeper::SchedulesKeeper;
 use self::ticks::{Ticks, TicksError};
 use crate::changes;
