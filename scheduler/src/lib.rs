@@ -45,6 +45,8 @@ mod tail;
 mod takeover;
 pub mod triggers;
 mod work;
+#[cfg(test)]
+mod world;
 
 pub use driver::{Driver, DriverConfig};
 pub use peers::pools_seen;

@@ -2,58 +2,28 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Poll;
 use std::time::Duration;
 
 use expect_test::{Expect, expect};
-use gristmill_backends::artifacts::Artifacts;
-use gristmill_backends::artifacts::directory::DirectoryArtifacts;
-use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
-use gristmill_backends::state::{Append, AppendEntry, Ownership, State, StatusChange};
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::message::{InboxEvent, InboxId};
 use gristmill_protocol::schedule::{CatchUp, Overlap, Schedule, TickOutcome};
 use gristmill_protocol::submission::SubmissionMessage;
-use gristmill_protocol::{OwnerToken, RunId, Shard, Timestamp};
-use tempfile::TempDir;
+use gristmill_protocol::{Shard, Timestamp};
 
 use super::*;
 use crate::pipelines;
+use crate::world::{START, World, killed_after};
 
 const HOUR: u64 = 3_600_000;
 const MINUTE: u64 = 60_000;
 const SECOND: u64 = 1_000;
-/// Midnight, long after 1970.
-const START: u64 = 1_795_305_600_000;
-
-struct World {
-    _folder: TempDir,
-    state: Arc<dyn State>,
-    artifacts: Arc<dyn Artifacts>,
-    clock: Arc<AtomicU64>,
-}
 
 impl World {
-    fn new() -> World {
-        let folder = tempfile::tempdir().expect("a folder");
-        let clock = Arc::new(AtomicU64::new(START));
-        let now = Arc::clone(&clock);
-        let read = move || Timestamp(now.load(Ordering::Relaxed));
-        // Each write waits on another thread, where a keeper can be interrupted.
-        let state = EmbeddedState::open_at(&folder.path().join("state"), Synchronous::Full, read).expect("a home");
-        let artifacts = DirectoryArtifacts::open(&folder.path().join("artifacts")).expect("a folder");
-        World { _folder: folder, state: Arc::new(state), artifacts: Arc::new(artifacts), clock }
-    }
-
     fn keeper(&self) -> SchedulesKeeper {
         SchedulesKeeper::new(Arc::clone(&self.state), Arc::clone(&self.artifacts))
-    }
-
-    /// Lets time pass, for the store and for us.
-    async fn pass(&self, ms: u64) {
-        self.clock.fetch_add(ms, Ordering::Relaxed);
-        tokio::time::advance(Duration::from_millis(ms)).await;
     }
 
     async fn put(&self, name: &str, schedule: Schedule) {
@@ -62,22 +32,6 @@ impl World {
 
     async fn get(&self, name: &str) -> ScheduleDocument {
         get(&*self.state, "default", name).await.expect("it is there")
-    }
-
-    async fn runs(&self) -> Vec<RunId> {
-        self.state.runs(None, 10_000).await.expect("read").into_iter().map(|record| record.run).collect()
-    }
-
-    /// Ends a run as its owner does.
-    async fn end(&self, run: RunId) {
-        let (shard, token) = (run.shard(), OwnerToken { epoch: 1, instance: 1 });
-        let owned = self.state.own(shard, token, Duration::from_secs(10)).await.expect("asked");
-        assert!(matches!(owned, Ownership::Owned { .. }));
-        let head = self.state.run(run).await.expect("read").expect("it is there").head;
-        let status = StatusChange::Ended(RunStatus::Succeeded);
-        let entry = AppendEntry { run, position: head + 1, body: Vec::new(), settled: Vec::new(), status };
-        let append = Append { shard, token, id: 1, entries: vec![entry], consumed: Vec::new() };
-        self.state.append(append).await.expect("it ends");
     }
 
     /// What became of the ticks of a schedule, in hours since the start.
@@ -205,7 +159,7 @@ async fn an_open_run_holds_off_the_next_one_or_is_cancelled() {
         world.pass(HOUR).await;
         keeper.look().await.expect("looked");
     }
-    world.end(world.runs().await[0]).await;
+    world.end(world.runs().await[0], RunStatus::Succeeded).await;
     world.pass(HOUR).await;
     keeper.look().await.expect("looked");
     world
@@ -289,19 +243,6 @@ async fn keepers_that_race_make_one_run_a_tick() {
         assert_eq!((document.recent.len(), document.firing), (5, None));
         assert!(document.recent.iter().all(|record| matches!(record.outcome, TickOutcome::Fired { .. })));
     }
-}
-
-/// Polls a future so often at the most, then drops it, as a process that is killed does.
-async fn killed_after(polls: usize, future: impl Future<Output = Result<(), StateError>>) -> bool {
-    let (mut future, mut left) = (Box::pin(future), polls);
-    poll_fn(move |context| {
-        if left == 0 {
-            return Poll::Ready(false);
-        }
-        left -= 1;
-        future.as_mut().poll(context).map(|_| true)
-    })
-    .await
 }
 
 #[tokio::test(start_paused = true)]

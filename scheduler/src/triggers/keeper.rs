@@ -267,7 +267,8 @@ impl Folder {
         }
         let there: BTreeSet<String> = found.files.iter().map(FileSeen::id).collect();
         let arrived = self.known.open(self.arrivals.look(found.files));
-        let must_prune = self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
+        // Only when all that is there was seen.
+        let must_prune = self.problem.is_none() && self.pruned.is_none_or(|at| at.elapsed() >= PRUNE_EVERY);
         if arrived.is_empty() && !must_prune {
             return Ok(());
         }
