@@ -136,25 +136,28 @@ impl Attendant<'_> {
         Ok(record.filter(|record| record.status.is_none()).map(|record| record.run))
     }
 
-    /// Makes the run of a tick, or finds it. Saying it again is harmless.
+    /// Makes the run of a tick, or finds it, and cancels the one before if that is decided. Saying it again is harmless.
     async fn submit(&self, document: &ScheduleDocument, firing: &Firing) -> Submission {
         let ScheduleDocument { namespace, name, .. } = document;
         let by = format!("schedule {name}");
-        if let Some(run) = firing.cancel {
-            let event = InboxEvent::Cancel { run, by: by.clone() };
-            if let Err(error) = self.state.post(run.shard(), event).await {
-                return Submission::Later(told(&error));
-            }
-        }
         let mut message = document.schedule.submit.clone();
         message.namespace = Some(namespace.clone());
         let key = Key::Timed(format!("schedule/{namespace}/{name}/{}", firing.tick_ms.0));
-        let origin = Some(Origin { by, depth: 0 });
-        match submit_from(self.state, self.artifacts, message, key, firing.tick_ms, origin).await {
-            Ok(submitted) => Submission::Ended(TickOutcome::Fired { run: submitted.run, cancelled: firing.cancel }),
-            Err(error) if error.code().is_retryable() => Submission::Later(told(&error)),
-            Err(error) => Submission::Ended(TickOutcome::Failed { reason: told(&error) }),
+        let origin = Some(Origin { by: by.clone(), depth: 0 });
+        let submitted = submit_from(self.state, self.artifacts, message, key, firing.tick_ms, origin).await;
+        let run = match submitted {
+            Ok(submitted) => submitted.run,
+            Err(error) if error.code().is_retryable() => return Submission::Later(told(&error)),
+            // What runs goes on, as nothing comes in its place.
+            Err(error) => return Submission::Ended(TickOutcome::Failed { reason: told(&error) }),
+        };
+        if let Some(before) = firing.cancel.filter(|before| *before != run) {
+            let event = InboxEvent::Cancel { run: before, by };
+            if let Err(error) = self.state.post(before.shard(), event).await {
+                return Submission::Later(told(&error));
+            }
         }
+        Submission::Ended(TickOutcome::Fired { run, cancelled: firing.cancel })
     }
 
     /// Writes a document if it is still as it was read. If it isn't, the next step reads it again.
