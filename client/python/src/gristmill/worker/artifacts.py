@@ -136,13 +136,17 @@ class BucketArtifacts:
         place = urlsplit(url)
         prefix = place.path.strip("/")
         self.bucket, self.prefix = place.netloc, f"{prefix}/" if prefix else ""
-        retries = {"max_attempts": 5, "mode": "standard"}
-        addressing = {"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else None
-        # What is written is named by its digest; checksums in trailers add nothing, and many servers do not know them.
-        checksums = {"request_checksum_calculation": "when_required", "response_checksum_validation": "when_required"}
-        config = Config(connect_timeout=5, read_timeout=60, retries=retries, s3=addressing, **checksums)
+        # Bytes are checked against their digests; checksums in trailers add nothing, and many servers don't know them.
+        settings: dict[str, Any] = {
+            "connect_timeout": 5,
+            "read_timeout": 60,
+            "retries": {"max_attempts": 5, "mode": "standard"},
+            "s3": {"addressing_style": "path"} if os.environ.get("AWS_ENDPOINT_URL") else None,
+            "request_checksum_calculation": "when_required",
+            "response_checksum_validation": "when_required",
+        }
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
-        self.client: Any = boto3.client("s3", config=config, region_name=region)
+        self.client: Any = boto3.client("s3", config=Config(**settings), region_name=region)
 
     def put(self, data: bytes) -> str:
         """Keeps bytes."""

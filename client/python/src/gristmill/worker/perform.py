@@ -99,7 +99,7 @@ def _input(artifacts: Artifacts, task: Task, name: str, reference: str, inputs: 
 def _frame(table: Any) -> Any:
     """The table as a DataFrame where pandas is installed."""
     try:
-        import pandas  # noqa: F401, ICN001
+        import pandas  # noqa: F401
     except ImportError:
         return table
     return table.to_pandas()
@@ -121,7 +121,8 @@ def _keep(artifacts: Artifacts, task: Task, returned: Any) -> dict[str, Any]:
 
 def as_table(value: Any) -> Any:
     """The Arrow table of a DataFrame, a table or batches; nothing for anything else."""
-    pa = datasets.pa
+    import pyarrow as pa
+
     if isinstance(value, pa.Table):
         return value
     if isinstance(value, pa.RecordBatch):

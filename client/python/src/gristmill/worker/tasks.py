@@ -19,7 +19,7 @@ _registered: dict[str, Task] = {}
 
 
 class TaskError(Exception):
-    """Fails the step with a code of Gristmill's table; `unavailable`, `internal`, `out_of_memory` and `out_of_disk` are retried."""
+    """Fails the step with a code of the table; `unavailable`, `internal`, `out_of_memory` and `out_of_disk` are retried."""
 
     def __init__(self, message: str, *, code: str = "bad_input", hint: str | None = None) -> None:
         if code not in CODES:
