@@ -21,7 +21,6 @@
 //! bench.rs     core, noop, chain
 //! read.rs      the reading commands: open the home, ask, print
 //! show.rs      runs, show: what came of a run
-//! explain.rs   why a run is where it is
 //! trials.rs    what searches have tried
 //! trace.rs     a run as a waterfall
 //! report/      a run as one HTML file
@@ -40,7 +39,6 @@ mod cli;
 mod cluster;
 mod doctor;
 mod endpoint;
-mod explain;
 mod files;
 mod follow;
 mod home;

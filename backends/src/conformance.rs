@@ -12,6 +12,7 @@ mod broker;
 mod documents;
 mod journals;
 mod leases;
+mod listing;
 mod reference;
 mod state;
 
@@ -80,7 +81,7 @@ use cases;
 /// # Panics
 /// When a promise is broken; the message names all that are.
 pub async fn state(fixture: Arc<dyn StateFixture>) {
-    let all = [journals::cases(), leases::cases(), documents::cases(), reference::cases()];
+    let all = [journals::cases(), listing::cases(), leases::cases(), documents::cases(), reference::cases()];
     run(fixture, all.into_iter().flatten().collect()).await;
 }
 

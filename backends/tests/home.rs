@@ -8,7 +8,7 @@ use std::time::Duration;
 use expect_test::{Expect, expect};
 use gristmill_backends::state::embedded::{EmbeddedState, OpenError, Synchronous};
 use gristmill_backends::state::{
-    Append, AppendEntry, Claim, ClaimItem, Finish, NewRun, State, StateError, StatusChange,
+    Append, AppendEntry, Claim, ClaimItem, Finish, NewRun, RunFilter, State, StateError, StatusChange, StatusFilter,
 };
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::message::{InboxEvent, InboxId, Outcome, Report};
@@ -144,6 +144,49 @@ async fn an_ended_run_is_resumed_after_a_restart() {
     assert!(matches!(gap, Err(StateError::Moved { expected: 3, found: 2, .. })), "{gap:?}");
     append(&second, AppendEntry { status: StatusChange::Reopened, ..entry(run, 3) }, vec![]).await.expect("it fits");
     assert_eq!(second.open_runs(SHARD).await.expect("readable").len(), 1);
+}
+
+/// A home of an earlier version has its tables without the indexes by which runs are found.
+#[tokio::test]
+async fn a_home_gets_its_indexes_when_it_is_opened() {
+    let home = folder();
+    let (run, over) = (run_id("a"), run_id("b"));
+    let first = owner_of(home.path()).await;
+    create(&first, run).await;
+    create(&first, over).await;
+    let ended = AppendEntry { status: StatusChange::Ended(RunStatus::Failed), ..entry(over, 2) };
+    append(&first, ended, vec![]).await.expect("it fits");
+    drop(first);
+    let database = rusqlite::Connection::open(home.path().join("state.db")).expect("it opens");
+    let drop_index = |name| database.execute_batch(&format!("drop index runs_by_{name}"));
+    for name in ["state", "namespace", "pipeline", "both", "end"] {
+        drop_index(name).expect("it is there");
+    }
+
+    let reader = EmbeddedState::open_reader(home.path()).expect("the home opens");
+    let namespaces = Some(vec!["default".to_owned()]);
+    let failed = Some(StatusFilter::Ended(RunStatus::Failed));
+    for (filter, count) in [
+        (RunFilter { status: failed, ..RunFilter::default() }, 1),
+        (RunFilter { namespaces: namespaces.clone(), ..RunFilter::default() }, 2),
+        (RunFilter { pipeline: Some("flights".to_owned()), ..RunFilter::default() }, 2),
+        (RunFilter { namespaces, pipeline: Some("flights".to_owned()), status: failed }, 1),
+    ] {
+        let page = reader.find_runs(&filter, None, 10).await.expect("readable");
+        assert_eq!((page.records.len(), page.next), (count, None), "{filter:?}");
+    }
+    let owner = owner_of(home.path()).await;
+    let tick = Duration::from_millis(1);
+    let told = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let ended = owner.ended_runs((Timestamp(0), run), 10).await.expect("readable");
+            if let Some(record) = ended.first() {
+                return record.run;
+            }
+            tokio::time::sleep(tick).await;
+        }
+    });
+    assert_eq!(told.await, Ok(over));
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use gristmill_backends::state::model::Ageing;
 use gristmill_backends::state::redis::{RedisOptions, RedisState};
 use gristmill_backends::state::{
     Append, AppendEntry, Claim, ClaimAnswer, ClaimItem, Claimed, Created, Finish, FinishAnswer, HeldLease, LeaseView,
-    NewRun, Ownership, Progress, Renewal, State, StateError, StatusChange, StoreClock,
+    NewRun, Ownership, Progress, Renewal, RunFilter, State, StateError, StatusChange, StatusFilter, StoreClock,
 };
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::limits::{ACTIVE_RUNS_MAX, INBOX_MAX, STORE_CALL_MS};
@@ -525,6 +525,9 @@ async fn the_scripts_leave_these_keys() {
         gm:{3}:owner string (expires): 1-7
         gm:{3}:r:run-0174876e800172508b3dde21b9edb7f3 hash: append 18446744073709551615 created T head 2 namespace default pipeline flights settled_at T status open
         gm:{3}:runs zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:namespace:default zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:pipeline:flights zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:status:open zset: run-0174876e800172508b3dde21b9edb7f3 0
         gm:{3}:t:run-0174876e800172508b3dde21b9edb7f3 hash: 00000000 00000007,0002,o,w-0000000000000002,T,T,T,0001:w-0000000000000001:p 00000010 00000007,0001,r,w-0000000000000001,T,,, 00000011 00000007,0001,r,,T,,,
         gm:{8}:key:d72a192a2e354f2741ff0b98aaeda6733d1b425f084ab5d8a96752fe012a458e string (expires): run-0174876e800172508b3dde21b9edb7f3 sha256:2ad8a7049d7c5511ac254f5f51fe70a046ebd884729056f0fe57f5160d467153
         gm:{docs}:doc:a document hash: b body v 1
@@ -539,11 +542,14 @@ async fn the_scripts_leave_these_keys() {
     let ended = AppendEntry { status: StatusChange::Ended(RunStatus::Failed), ..entry(run, 3) };
     state.append(append(3, ended, vec![])).await.expect("it follows");
     expect![[r#"
-        gm:{3}:ended zset: run-0174876e800172508b3dde21b9edb7f3 T
+        gm:{3}:ended zset: run-0174876e800172508b3dde21b9edb7f3 7 defaultflights T
         gm:{3}:j:run-0174876e800172508b3dde21b9edb7f3 stream (expires): 1-0 a 0 t T b one 2-0 a 18446744073709551615 t T b entry 2 3-0 a 3 t T b entry 3
         gm:{3}:owner string (expires): 1-7
         gm:{3}:r:run-0174876e800172508b3dde21b9edb7f3 hash (expires): append 3 created T ended T head 3 namespace default pipeline flights settled_at T status failed
         gm:{3}:runs zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:namespace:default zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:pipeline:flights zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:status:failed zset: run-0174876e800172508b3dde21b9edb7f3 0
         gm:{3}:t:run-0174876e800172508b3dde21b9edb7f3 hash (expires): 00000000 00000007,0002,x,w-0000000000000002,T,,,0001:w-0000000000000001:p 00000010 00000007,0001,r,w-0000000000000001,T,,, 00000011 00000007,0001,r,,T,,,
     "#]].assert_eq(&keys_of_run(&server));
 
@@ -555,6 +561,9 @@ async fn the_scripts_leave_these_keys() {
         gm:{3}:owner string (expires): 1-7
         gm:{3}:r:run-0174876e800172508b3dde21b9edb7f3 hash: append 4 created T head 4 namespace default pipeline flights settled_at T status open
         gm:{3}:runs zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:namespace:default zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:pipeline:flights zset: run-0174876e800172508b3dde21b9edb7f3 0
+        gm:{3}:runs:status:open zset: run-0174876e800172508b3dde21b9edb7f3 0
         gm:{3}:t:run-0174876e800172508b3dde21b9edb7f3 hash: 00000000 00000007,0002,x,w-0000000000000002,T,,,0001:w-0000000000000001:p 00000010 00000007,0001,r,w-0000000000000001,T,,, 00000011 00000007,0001,r,,T,,,
     "#]].assert_eq(&keys_of_run(&server));
 }
@@ -639,13 +648,76 @@ async fn runs_whose_days_are_over_are_not_listed() {
     // As if its keys had expired.
     let mut client = server.client();
     let _: () = client.del(format!("gm:{{3}}:r:{middle}")).expect("removed");
-    let _: () = client.zadd("gm:{3}:ended", middle.to_string(), 1).expect("changed");
+    let _: () = client.zadd("gm:{3}:ended", format!("{middle} 7 defaultflights"), 1).expect("changed");
     state.create_run(new_run(new)).await.expect("answered");
     let _: () = client.zadd("gm:{3}:runs", run_id(4).to_string(), 0).expect("changed");
     let listed = state.runs(None, 2).await.expect("readable");
     assert_eq!(listed.iter().map(|record| record.run).collect::<Vec<_>>(), [new, old]);
-    let names: Vec<String> = client.zrange("gm:{3}:runs", 0, -1).expect("readable");
-    assert!(!names.contains(&middle.to_string()));
+    let lists: Vec<String> = client.keys("gm:{3}:runs*").expect("readable");
+    assert_eq!(lists.len(), 4, "{lists:?}");
+    for list in lists {
+        let names: Vec<String> = client.zrange(&list, 0, -1).expect("readable");
+        assert!(!names.contains(&middle.to_string()) && names.contains(&new.to_string()), "{list}: {names:?}");
+    }
+    assert_eq!(client.zcard("gm:{3}:ended"), Ok(0));
+}
+
+/// An earlier version kept one list of runs, and ended ones under their ids alone.
+#[tokio::test]
+async fn runs_of_an_earlier_version_are_found_by_filters() {
+    let server = Server::start(SAFE).await;
+    let state = server.state().await;
+    let first = begun(&state).await;
+    let all: Vec<RunId> = (1..=900).map(run_id).collect();
+    for &run in &all[1..] {
+        let namespace = if run == run_id(700) { "other" } else { "default" };
+        let new = NewRun { namespace: namespace.to_owned(), ..new_run(run) };
+        state.create_run(new).await.expect("answered");
+    }
+    let end = |id, run, position| {
+        let ended = AppendEntry { status: StatusChange::Ended(RunStatus::Failed), ..entry(run, position) };
+        append(id, ended, vec![])
+    };
+    for (id, number) in [(1, 5), (2, 899)] {
+        state.append(end(id, run_id(number), 2)).await.expect("it follows");
+    }
+    let mut client = server.client();
+    let lists: Vec<String> = client.keys("gm:{3}:runs:*").expect("readable");
+    let _: () = client.del(lists).expect("removed");
+    let ended: Vec<(String, u64)> = client.zrange_withscores("gm:{3}:ended", 0, -1).expect("readable");
+    for (member, at) in ended {
+        let _: () = client.zrem("gm:{3}:ended", &member).expect("changed");
+        let _: () = client.zadd("gm:{3}:ended", &member[..36], at).expect("changed");
+    }
+
+    // Things go on before anybody asks for a filter.
+    state.append(end(3, first, 2)).await.expect("it follows");
+    let reopened = AppendEntry { status: StatusChange::Reopened, ..entry(run_id(899), 3) };
+    state.append(append(4, reopened, vec![])).await.expect("it follows");
+    let new = run_id(1_000);
+    state.create_run(new_run(new)).await.expect("answered");
+    let ends = until("the ends are told", async || {
+        let ended = state.ended_runs((Timestamp(0), run_id(0)), 10).await.expect("readable");
+        (ended.len() == 2).then_some(ended)
+    });
+    let ends: Vec<RunId> = ends.await.iter().map(|record| record.run).collect();
+    assert_eq!(ends, [run_id(5), first]);
+
+    let find = async |filter: RunFilter| {
+        let page = state.find_runs(&filter, None, 1_000).await.expect("readable");
+        assert_eq!(page.next, None);
+        page.records.iter().map(|record| record.run).collect::<Vec<_>>()
+    };
+    let status = |status| RunFilter { status: Some(status), ..RunFilter::default() };
+    assert_eq!(find(status(StatusFilter::Ended(RunStatus::Failed))).await, [run_id(5), first]);
+    assert_eq!(find(status(StatusFilter::Open)).await.len(), 899);
+    let other = RunFilter { namespaces: Some(vec!["other".to_owned()]), ..RunFilter::default() };
+    assert_eq!(find(other).await, [run_id(700)]);
+    let flights = RunFilter { pipeline: Some("flights".to_owned()), ..RunFilter::default() };
+    assert_eq!(find(flights).await.len(), 901);
+    // From now on all is as if it had been made by this version.
+    let ended: Vec<String> = client.zrange("gm:{3}:ended", 0, -1).expect("readable");
+    assert_eq!(ended, [format!("{} 7 defaultflights", run_id(5)), format!("{first} 7 defaultflights")]);
 }
 
 #[tokio::test]

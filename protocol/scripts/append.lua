@@ -77,6 +77,11 @@ local function settle(run, number)
   if #left < #records then write_records(run, index, left) end
 end
 
+local function place_in_ended(run)
+  local names = redis.call('HMGET', base .. 'r:' .. run.id, 'namespace', 'pipeline')
+  return ended_member(run.id, names[1], names[2])
+end
+
 for _, entry in ipairs(write) do
   local run, at = entry.run, entry.at
   redis.call('XADD', base .. 'j:' .. run.id, int(tonumber(ARGV[at + 1])) .. '-0', 'a', append, 't', int(now), 'b', ARGV[at + 2])
@@ -99,16 +104,20 @@ for _, run in pairs(found) do
     local record = base .. 'r:' .. run.id
     redis.call('HSET', record, 'head', int(run.head), 'append', append, 'status', run.status)
     if run.has_settled then redis.call('HSET', record, 'settled_at', int(now)) end
+    if run.status ~= run.before then
+      redis.call('ZREM', status_list(run.before), run.id)
+      redis.call('ZADD', status_list(run.status), 0, run.id)
+    end
     if is_active(run.status) then
       redis.call('ZADD', base .. 'open', int(run.head), run.id)
       if not is_active(run.before) then
         redis.call('HDEL', record, 'ended')
-        redis.call('ZREM', base .. 'ended', run.id)
+        redis.call('ZREM', base .. 'ended', run.id, place_in_ended(run))
         for _, key in ipairs({ record, base .. 'j:' .. run.id, run.leases, run.bits }) do redis.call('PERSIST', key) end
       end
     elseif run.status ~= run.before then
       redis.call('HSET', record, 'ended', int(now))
-      redis.call('ZADD', base .. 'ended', int(now), run.id)
+      redis.call('ZADD', base .. 'ended', int(now), place_in_ended(run))
       redis.call('ZREM', base .. 'open', run.id)
       for _, key in ipairs({ record, base .. 'j:' .. run.id, run.leases }) do redis.call('PEXPIRE', key, keep_ms) end
     end

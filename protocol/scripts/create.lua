@@ -25,14 +25,25 @@ redis.call('HSET', record, 'head', '1', 'append', '0', 'status', 'open', 'pipeli
 redis.call('DEL', base .. 'j:' .. run, base .. 't:' .. run, base .. 'ok:' .. run)
 redis.call('XADD', base .. 'j:' .. run, '1-0', 'a', '0', 't', int(now), 'b', ARGV[4])
 redis.call('ZADD', base .. 'open', 1, run)
-redis.call('ZADD', base .. 'runs', 0, run)
+for _, list in ipairs({ base .. 'runs', namespace_list(ARGV[3]), pipeline_list(ARGV[2]), status_list('open') }) do
+  redis.call('ZADD', list, 0, run)
+end
 if KEYS[2] then redis.call('SET', KEYS[2], run .. ' ' .. submission, 'PX', keep_ms) end
 push(now, 'event', { 'body', ARGV[5] })
 
 -- The keys of ended runs expire by themselves; their places in the lists go here, a few at a time.
 local old = redis.call('ZRANGEBYSCORE', base .. 'ended', '-inf', int(now - tonumber(keep_ms)), 'LIMIT', 0, 16)
-for _, gone in ipairs(old) do
-  redis.call('ZREM', base .. 'ended', gone)
-  redis.call('ZREM', base .. 'runs', gone)
+for _, member in ipairs(old) do
+  local gone, length, names = string.match(member, '^(%S+) (%d+) (.*)$')
+  redis.call('ZREM', base .. 'ended', member)
+  -- Earlier versions left the run alone, and knew no other list than `runs`.
+  redis.call('ZREM', base .. 'runs', gone or member)
+  if gone then
+    redis.call('ZREM', namespace_list(string.sub(names, 1, tonumber(length))), gone)
+    redis.call('ZREM', pipeline_list(string.sub(names, tonumber(length) + 1)), gone)
+    for _, status in ipairs({ 'succeeded', 'rejected', 'failed', 'cancelled' }) do
+      redis.call('ZREM', status_list(status), gone)
+    end
+  end
 end
 return { 'new' }

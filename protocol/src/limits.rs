@@ -69,6 +69,11 @@ pub const INBOX_MAX: usize = 100_000;
 pub const ACTIVE_RUNS_MAX: usize = 10_000;
 /// Days for which run records and idempotency keys are kept.
 pub const RUN_RECORD_DAYS: u64 = 7;
+/// Records of one page of the list of runs. A page is read between the turns of the scheduler, and with more it would
+/// hold the store for over a millisecond.
+pub const RUN_PAGE_MAX: usize = 1_000;
+/// Namespaces of one filter of runs. Each is a look into an index, on each shard.
+pub const RUN_FILTER_NAMESPACES_MAX: usize = 256;
 /// Characters of a name (steps, models, pools, parameters): fits a DNS label, a metric label and a key.
 pub const NAME_CHARS_MAX: usize = 63;
 

@@ -57,7 +57,7 @@ pub enum Files {
 }
 
 /// A source file that was uploaded.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct UploadedFile {
     /// Its path where the run was submitted.
     pub path: String,

@@ -12,6 +12,8 @@
 //! peers.rs     how schedulers share shards and room
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
+//! explain.rs   why a run is where it is
+//! text.rs      times and counts as people read them
 //! message.rs   from what clients send to a run
 //! pipelines.rs pipelines that are kept by name and version
 //! tail.rs      what was written or read lately, by run
@@ -27,6 +29,7 @@ mod calls;
 mod clock;
 mod driver;
 mod effects;
+pub mod explain;
 pub mod history;
 pub mod message;
 pub mod observe;
@@ -38,7 +41,13 @@ pub mod submit;
 mod sweep;
 mod tail;
 mod takeover;
+pub mod text;
 mod work;
 
 pub use driver::{Driver, DriverConfig};
 pub use peers::pools_seen;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../tests/support/journal.rs"]
+mod journal;

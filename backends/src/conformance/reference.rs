@@ -12,8 +12,8 @@ use super::state::{OWNER, SHARD, SHARD_LEASE, entry, failure, new_run, renewal, 
 use super::{StateFixture, cases};
 use crate::state::memory::MemoryStore;
 use crate::state::{
-    Append, AppendEntry, Claim, ClaimItem, Claimed, Finish, FinishAnswer, HeldLease, LeaseView, State, StatusChange,
-    StoreId,
+    Append, AppendEntry, Claim, ClaimItem, Claimed, Finish, FinishAnswer, HeldLease, LeaseView, NewRun, RunFilter,
+    RunRecord, State, StatusChange, StatusFilter, StoreId,
 };
 
 cases!(StateFixture: verbs_answer_as_the_model_does);
@@ -65,6 +65,21 @@ impl Dice {
         run_id(self.below(3), "random")
     }
 
+    fn name(&mut self) -> String {
+        format!("name-{}", self.below(2))
+    }
+
+    fn filter(&mut self) -> RunFilter {
+        let namespaces = (self.below(2) == 0).then(|| (0..self.below(3)).map(|_| self.name()).collect());
+        let pipeline = (self.below(2) == 0).then(|| self.name());
+        let status = match self.below(4) {
+            0 => Some(StatusFilter::Open),
+            1 => Some(StatusFilter::Ended(RunStatus::Failed)),
+            _ => None,
+        };
+        RunFilter { namespaces, pipeline, status }
+    }
+
     fn worker(&mut self) -> WorkerId {
         WorkerId(1 + self.below(3))
     }
@@ -88,9 +103,10 @@ struct Pair {
 
 impl Pair {
     async fn step(&mut self, dice: &mut Dice, context: &str) -> String {
-        match dice.below(12) {
+        match dice.below(13) {
             0 => {
-                let new = new_run(dice.run());
+                let run = dice.run();
+                let new = NewRun { namespace: dice.name(), pipeline: dice.name(), ..new_run(run) };
                 let what = format!("create {}", new.run);
                 let (theirs, ours) =
                     (self.state.create_run(new.clone()).await, self.model.create_run(new.clone(), NOW));
@@ -127,6 +143,16 @@ impl Pair {
                 self.state.revoke(SHARD, OWNER, &attempts).await.expect("the owner may");
                 self.model.revoke(SHARD, OWNER, &attempts, NOW).expect("the owner may");
                 format!("revoke {attempts:?}")
+            }
+            11 => {
+                let filter = dice.filter();
+                let seen = |records: Vec<RunRecord>| -> Vec<(RunId, Option<RunStatus>, u64)> {
+                    records.into_iter().map(|record| (record.run, record.status, record.head)).collect()
+                };
+                let theirs = self.state.find_runs(&filter, None, 10).await.expect("answered");
+                let ours = self.model.find_runs(&filter, None, 10).expect("answered");
+                assert_eq!(seen(theirs.records), seen(ours.records), "{context}: {filter:?}");
+                format!("{filter:?}")
             }
             _ => {
                 let attempts = dice.attempts();

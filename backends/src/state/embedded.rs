@@ -5,7 +5,8 @@
 //! for it. Leases end by their hard deadline alone ([`Ageing::ByDeadline`]).
 //!
 //! One process owns a home. Others open it as readers: they read, post events, and write documents and logs,
-//! which have many writers by nature. A reader's events lie in a table that the owner looks at.
+//! which have many writers by nature. A reader's events lie in a table that the owner looks at. A reader is told of ends
+//! of runs two seconds later than the owner, because it doesn't know what the owner is about to write.
 //!
 //! An append runs on the caller's thread: at [`Synchronous::Normal`] a commit is a write into the page cache,
 //! which takes less time than waking another thread. With [`Synchronous::Full`] it waits for the disk and runs
@@ -13,6 +14,7 @@
 
 mod checkpoint;
 mod home;
+mod listing;
 mod rows;
 mod schema;
 
@@ -23,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
-use gristmill_protocol::limits::INBOX_MAX;
+use gristmill_protocol::limits::{INBOX_MAX, STORE_CALL_MS};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, Timestamp, WorkerId, wire};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -35,7 +37,8 @@ use self::home::{HomeLock, connect, database_path, failed};
 use super::model::{Ageing, KeyUse, RunState, StoreModel, keys_remembered_from, submitted_before};
 use super::{
     Append, Claim, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView, NewRun, Ownership,
-    Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StatusChange, StoreClock, StoreId, WorkerView,
+    Renewal, Renewed, RunFilter, RunPage, RunRecord, SchedulerView, State, StateError, StatusChange, StoreClock,
+    StoreId, WorkerView, page_size,
 };
 
 /// How long a process waits before it looks for events that others posted.
@@ -305,6 +308,14 @@ impl Inner {
         if owner == self.id.0 { Ok(()) } else { Err(StateError::Deposed { shard }) }
     }
 
+    /// No run ends before this time from now on. An append takes its time while it holds the writer; what the owner in
+    /// another process is about to write is at most as old as a write may wait.
+    fn ends_told_until(&self) -> Timestamp {
+        let _writer = self.writer();
+        let now = self.clock.now();
+        if self.owned.is_some() { now } else { Timestamp(now.0.saturating_sub(STORE_CALL_MS)) }
+    }
+
     /// Makes a run; beside the owner as a posted event, which the owner takes in.
     fn create_run(&self, new: &NewRun) -> Result<Created, StateError> {
         const VERB: &str = "make a run";
@@ -549,8 +560,19 @@ impl State for EmbeddedState {
         self.read("read a run", move |connection| rows::run(connection, run)).await
     }
 
-    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-        self.read("list runs", move |connection| rows::runs(connection, before, limit)).await
+    async fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError> {
+        let (filter, limit) = (filter.checked()?, page_size(limit));
+        self.read("list runs", move |connection| listing::find(connection, &filter, before, limit)).await
+    }
+
+    async fn ended_runs(&self, after: (Timestamp, RunId), limit: usize) -> Result<Vec<RunRecord>, StateError> {
+        const VERB: &str = "list ended runs";
+        self.blocking(VERB, move |inner| {
+            let until = inner.ends_told_until();
+            let connection = inner.reader.lock().unwrap_or_else(PoisonError::into_inner);
+            listing::ended(&connection, after, until, page_size(limit)).map_err(failed(VERB))
+        })
+        .await
     }
 
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError> {
@@ -632,6 +654,10 @@ impl State for EmbeddedState {
 
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
         self.inner.model("announce a scheduler", |model, now| model.announce(scheduler, now))
+    }
+
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        self.inner.model("list schedulers", |model, now| model.schedulers(now))
     }
 
     async fn retire(&self, instance: u64) -> Result<(), StateError> {

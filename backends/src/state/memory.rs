@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use super::model::{Ageing, KeyUse, StoreModel, keys_remembered_from, submitted_before};
 use super::{
     Append, Claim, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView, NewRun, Ownership,
-    Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StoreClock, StoreId, WorkerView,
+    Renewal, Renewed, RunFilter, RunPage, RunRecord, SchedulerView, State, StateError, StoreClock, StoreId, WorkerView,
+    page_size,
 };
 
 /// A store as a value. Each verb of [`State`] is a method here, with the time as an argument.
@@ -109,6 +110,31 @@ impl MemoryStore {
     pub fn runs(&self, before: Option<RunId>, limit: usize) -> Vec<RunRecord> {
         let end = before.map_or(Bound::Unbounded, Bound::Excluded);
         self.records.range((Bound::Unbounded, end)).rev().take(limit).map(|(_, record)| record.clone()).collect()
+    }
+
+    /// See [`State::find_runs`]. It looks at all runs: what others find by an index is compared with it.
+    ///
+    /// # Errors
+    /// For too many namespaces.
+    pub fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError> {
+        let (filter, limit) = (filter.checked()?, page_size(limit));
+        let end = before.map_or(Bound::Unbounded, Bound::Excluded);
+        let fitting = self.records.range((Bound::Unbounded, end)).rev().filter(|(_, record)| filter.fits(record));
+        let mut records: Vec<RunRecord> = fitting.take(limit + 1).map(|(_, record)| record.clone()).collect();
+        let is_whole = records.len() <= limit;
+        records.truncate(limit);
+        let next = records.last().filter(|_| !is_whole).map(|last| last.run);
+        Ok(RunPage { records, next })
+    }
+
+    /// See [`State::ended_runs`].
+    pub fn ended_runs(&self, after: (Timestamp, RunId), limit: usize, now: Timestamp) -> Vec<RunRecord> {
+        let place = |record: &RunRecord| record.ended.map(|ended| (ended, record.run));
+        let is_told = |record: &&RunRecord| place(record).is_some_and(|place| place > after && place.0 < now);
+        let mut ended: Vec<RunRecord> = self.records.values().filter(is_told).cloned().collect();
+        ended.sort_by_key(place);
+        ended.truncate(page_size(limit));
+        ended
     }
 
     /// See [`State::open_runs`].
@@ -220,6 +246,11 @@ impl MemoryStore {
     /// See [`State::announce`].
     pub fn announce(&mut self, scheduler: SchedulerView, now: Timestamp) -> Vec<SchedulerView> {
         self.model.announce(scheduler, now)
+    }
+
+    /// See [`State::schedulers`].
+    pub fn schedulers(&self, now: Timestamp) -> Vec<SchedulerView> {
+        self.model.schedulers(now)
     }
 
     /// See [`State::retire`].
@@ -393,8 +424,12 @@ impl State for SharedMemory {
         Ok(self.inspect(|store, _| store.run(run)))
     }
 
-    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-        Ok(self.inspect(|store, _| store.runs(before, limit)))
+    async fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError> {
+        self.inspect(|store, _| store.find_runs(filter, before, limit))
+    }
+
+    async fn ended_runs(&self, after: (Timestamp, RunId), limit: usize) -> Result<Vec<RunRecord>, StateError> {
+        Ok(self.inspect(|store, now| store.ended_runs(after, limit, now)))
     }
 
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError> {
@@ -466,6 +501,10 @@ impl State for SharedMemory {
 
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
         Ok(self.change(|store, now| store.announce(scheduler, now)))
+    }
+
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        Ok(self.inspect(|store, now| store.schedulers(now)))
     }
 
     async fn retire(&self, instance: u64) -> Result<(), StateError> {

@@ -8,6 +8,7 @@
 //! are built on it, and other stores are compared with it.
 
 pub mod embedded;
+mod listing;
 pub mod memory;
 pub mod model;
 #[cfg(feature = "redis")]
@@ -21,6 +22,8 @@ use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::message::{Holder, InboxEntry, InboxEvent, InboxId, Report};
 use gristmill_protocol::{AttemptRef, Digest, OwnerToken, RunId, Shard, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
+
+pub use self::listing::{RunFilter, RunPage, StatusFilter, page_size};
 
 /// Why a verb of the state failed.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +73,35 @@ pub trait State: Send + Sync {
     async fn create_run(&self, run: NewRun) -> Result<Created, StateError>;
     /// The record of a run.
     async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StateError>;
-    /// Records of runs, newest first, that come after (are older than) `before`.
-    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError>;
+    /// Records of runs that fit, newest first, that come after (are older than) `before`: one page of at most `limit`
+    /// (itself at least 1 and at most [`RUN_PAGE_MAX`]), whose work is bounded however many runs there are.
+    ///
+    /// From page to page no run that was there is missed or seen twice, whatever comes in; but one whose status changes
+    /// meanwhile may fit or not.
+    ///
+    /// [`RUN_PAGE_MAX`]: gristmill_protocol::limits::RUN_PAGE_MAX
+    async fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError>;
+    /// Records of all runs, newest first, that come after (are older than) `before`; fewer than `limit` when there are
+    /// no more.
+    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError> {
+        let (mut records, mut before) = (Vec::new(), before);
+        while records.len() < limit {
+            let page = self.find_runs(&RunFilter::default(), before, limit - records.len()).await?;
+            records.extend(page.records);
+            if page.next.is_none() {
+                break;
+            }
+            before = page.next;
+        }
+        Ok(records)
+    }
+    /// Records of runs that have ended, in the order in which they did (by the store's time, then by id), after a place:
+    /// the end and the id of the last one that was seen. `limit` as in [`State::find_runs`].
+    ///
+    /// What ends later stands later, so that who goes on from the last one misses none: an end is told when its
+    /// millisecond is over. (Where the store's clock is set back, ends until it has caught up stand before places that
+    /// were told.) A run that is opened again leaves the list, and comes again when it ends again.
+    async fn ended_runs(&self, after: (Timestamp, RunId), limit: usize) -> Result<Vec<RunRecord>, StateError>;
     /// The open runs of a shard, smallest journal first.
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError>;
 
@@ -115,6 +145,8 @@ pub trait State: Send + Sync {
     /// Says that a scheduler lives and what it has; learns of all that were heard of within the length of a shard's
     /// lease, itself included, by instance.
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError>;
+    /// The schedulers that were heard of within the length of a shard's lease, by instance.
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError>;
     /// Forgets a scheduler that has shut down in order.
     async fn retire(&self, instance: u64) -> Result<(), StateError>;
 

@@ -1,7 +1,7 @@
 //! The state seam on Redis.
 //!
 //! What writes is one script (`protocol/scripts`), with the store's time taken inside it; what reads is one command or
-//! one script too, but for the list of runs. All keys of a shard share one hash tag. The rules of the verbs are
+//! one script too, but for lists of runs (see [`listing`]). All keys of a shard share one hash tag. The rules of the verbs are
 //! those of [`super::model`] with leases that age by time.
 //!
 //! Calls share one connection, on which they don't wait for each other; a wait for an inbox has one of its own.
@@ -17,6 +17,7 @@
 
 mod codec;
 mod link;
+mod listing;
 mod scripts;
 mod server;
 
@@ -38,7 +39,8 @@ use self::link::{Address, Ask, Links};
 use self::scripts::{Call, Script};
 use super::{
     Append, Claim, ClaimAnswer, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView, NewRun,
-    Ownership, Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StoreClock, WorkerView,
+    Ownership, Renewal, Renewed, RunFilter, RunPage, RunRecord, SchedulerView, State, StateError, StoreClock,
+    WorkerView, page_size,
 };
 
 /// Milliseconds for which ended runs and idempotency keys are kept.
@@ -130,27 +132,6 @@ impl RedisState {
         let mut command = cmd("HMGET");
         command.arg(format!("{}r:{run}", self.shard(run.shard()))).arg(&RECORD_FIELDS);
         command
-    }
-
-    /// Ids of the newest runs of all shards that are older than `before`.
-    async fn run_ids(&self, verb: &'static str, before: Option<RunId>, limit: usize) -> Result<Vec<RunId>, StateError> {
-        let end = before.map_or("+".to_owned(), |before| format!("({before}"));
-        let asks = Shard::all().map(|shard| {
-            let mut command = cmd("ZREVRANGEBYLEX");
-            command.arg(format!("{}runs", self.shard(shard))).arg(&end).arg("-").arg("LIMIT").arg(0).arg(limit);
-            Ask::Command(command)
-        });
-        let (lists, _) = self.links.ask_all(verb, asks.collect()).await?;
-        let read = Read(verb);
-        let mut runs = Vec::new();
-        for list in lists {
-            for run in read.list(list)? {
-                runs.push(read.run(run)?);
-            }
-        }
-        runs.sort_unstable_by(|a, b| b.cmp(a));
-        runs.truncate(limit);
-        Ok(runs)
     }
 
     fn inbox_command(&self, after: &[(Shard, InboxId)], block: Option<Duration>, limit: usize) -> Cmd {
@@ -285,22 +266,12 @@ impl State for RedisState {
         Read(verb).record(run, self.command(verb, self.record_command(run)).await?)
     }
 
-    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-        let verb = "list runs";
-        let mut before = before;
-        let mut records = Vec::new();
-        while records.len() < limit {
-            let runs = self.run_ids(verb, before, (limit - records.len()).min(READ_MAX)).await?;
-            let Some(&oldest) = runs.last() else { break };
-            before = Some(oldest);
-            let asks = runs.iter().map(|&run| Ask::Command(self.record_command(run))).collect();
-            let (found, _) = self.links.ask_all(verb, asks).await?;
-            for (run, record) in runs.into_iter().zip(found) {
-                // A run whose days are over is in the list for a while.
-                records.extend(Read(verb).record(run, record)?);
-            }
-        }
-        Ok(records)
+    async fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError> {
+        self.page(&filter.checked()?, before, page_size(limit)).await
+    }
+
+    async fn ended_runs(&self, after: (Timestamp, RunId), limit: usize) -> Result<Vec<RunRecord>, StateError> {
+        self.ended_after(after, page_size(limit)).await
     }
 
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError> {
@@ -560,14 +531,13 @@ impl State for RedisState {
         let hear = Call::new(&scripts::WORKERS, base).number(SHARD_LEASE_MS);
         let asks = vec![Ask::Script(say.number(SHARD_LEASE_MS)), Ask::Script(hear)];
         let (mut answers, _) = self.links.ask_all(verb, asks).await?;
-        let mut views: Vec<SchedulerView> = Vec::new();
-        for found in read.list(answers.pop().unwrap_or_default())? {
-            let [_, _, body] = read.tuple(found)?;
-            let body = read.bytes(body)?;
-            views.push(wire::decode("a scheduler's presence", &body).map_err(|error| read.damaged(error))?);
-        }
-        views.sort_by_key(|view| view.instance);
-        Ok(views)
+        read.schedulers(answers.pop().unwrap_or_default())
+    }
+
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        let verb = "list schedulers";
+        let call = Call::new(&scripts::WORKERS, self.tag("schedulers")).number(SHARD_LEASE_MS);
+        Read(verb).schedulers(self.script(verb, call).await?)
     }
 
     async fn retire(&self, instance: u64) -> Result<(), StateError> {

@@ -276,8 +276,11 @@ impl<S: State> State for Failing<S> {
     async fn run(&self, run: RunId) -> Result<Option<RunRecord>, StateError> {
         fused!(self, state_gone, self.inner.run(run))
     }
-    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-        fused!(self, state_gone, self.inner.runs(before, limit))
+    async fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError> {
+        fused!(self, state_gone, self.inner.find_runs(filter, before, limit))
+    }
+    async fn ended_runs(&self, after: (Timestamp, RunId), limit: usize) -> Result<Vec<RunRecord>, StateError> {
+        fused!(self, state_gone, self.inner.ended_runs(after, limit))
     }
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError> {
         fused!(self, state_gone, self.inner.open_runs(shard))

@@ -6,12 +6,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use gristmill_backends::state::{
     Append, AppendEntry, Claim, ClaimAnswer, Claimed, Created, Document, Finish, FinishAnswer, JournalEntry, LeaseView,
-    NewRun, Ownership, Renewal, Renewed, RunRecord, SchedulerView, State, StateError, StoreClock, WorkerView,
+    NewRun, Ownership, Renewal, Renewed, RunFilter, RunPage, RunRecord, SchedulerView, State, StateError, StoreClock,
+    WorkerView,
 };
 use gristmill_protocol::fact::JournalBody;
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::twins::{Twin, left_out};
-use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, WorkerId, wire};
+use gristmill_protocol::{AttemptRef, OwnerToken, RunId, Shard, Timestamp, WorkerId, wire};
 
 use crate::books::entry_of;
 use crate::process::Process;
@@ -230,8 +231,13 @@ impl State for SimState {
         self.call("look up a run", move |at| Ok(at.inner.store.run(run))).await
     }
 
-    async fn runs(&self, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>, StateError> {
-        self.call("list runs", move |at| Ok(at.inner.store.runs(before, limit))).await
+    async fn find_runs(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<RunPage, StateError> {
+        let filter = filter.clone();
+        self.call("list runs", move |at| at.inner.store.find_runs(&filter, before, limit)).await
+    }
+
+    async fn ended_runs(&self, after: (Timestamp, RunId), limit: usize) -> Result<Vec<RunRecord>, StateError> {
+        self.call("list ended runs", move |at| Ok(at.inner.store.ended_runs(after, limit, at.now))).await
     }
 
     async fn open_runs(&self, shard: Shard) -> Result<Vec<RunRecord>, StateError> {
@@ -320,6 +326,10 @@ impl State for SimState {
 
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
         self.call("announce", move |at| Ok(at.inner.store.announce(scheduler, at.now))).await
+    }
+
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        self.call("list schedulers", |at| Ok(at.inner.store.schedulers(at.now))).await
     }
 
     async fn retire(&self, instance: u64) -> Result<(), StateError> {

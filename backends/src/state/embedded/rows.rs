@@ -1,5 +1,7 @@
 //! Statements on the tables: each function is one read or one write inside the caller's transaction.
 
+use std::ops::RangeInclusive;
+
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::{Digest, RunId, Shard, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Result, Row, ToSql, params};
@@ -8,7 +10,7 @@ use crate::state::model::{KeyUse, RunHead, RunState};
 use crate::state::{AppendEntry, Document, JournalEntry, NewRun, RunRecord};
 
 /// A run id as it sorts: its bytes, most significant first.
-fn key(run: RunId) -> [u8; 16] {
+pub(super) fn key(run: RunId) -> [u8; 16] {
     run.as_u128().to_be_bytes()
 }
 
@@ -25,18 +27,29 @@ fn unsigned(row: &Row<'_>, column: usize) -> Result<u64> {
     row.get::<_, i64>(column).map(|value| value as u64)
 }
 
-fn rows_max(limit: usize) -> i64 {
+pub(super) fn rows_max(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
+
+/// The numbers of all states.
+pub(super) const ALL_STATES: RangeInclusive<i64> = 0..=5;
+/// Those of runs that haven't ended.
+pub(super) const OPEN_STATES: RangeInclusive<i64> = 0..=1;
 
 fn state_number(state: RunState) -> i64 {
     match state {
         RunState::Open => 0,
         RunState::Closing => 1,
-        RunState::Ended(RunStatus::Succeeded) => 2,
-        RunState::Ended(RunStatus::Rejected) => 3,
-        RunState::Ended(RunStatus::Failed) => 4,
-        RunState::Ended(RunStatus::Cancelled) => 5,
+        RunState::Ended(status) => ended_number(status),
+    }
+}
+
+pub(super) fn ended_number(status: RunStatus) -> i64 {
+    match status {
+        RunStatus::Succeeded => 2,
+        RunStatus::Rejected => 3,
+        RunStatus::Failed => 4,
+        RunStatus::Cancelled => 5,
     }
 }
 
@@ -67,7 +80,7 @@ pub(super) fn set_meta(connection: &Connection, name: &str, value: u64) -> Resul
 
 // Runs.
 
-const RECORD: &str = "select run, pipeline, namespace, state, created, ended,
+pub(super) const RECORD: &str = "select run, pipeline, namespace, state, created, ended,
     (select max(position) from journal where journal.run = runs.run) from runs";
 
 fn record(row: &Row<'_>) -> Result<RunRecord> {
@@ -82,7 +95,7 @@ fn record(row: &Row<'_>) -> Result<RunRecord> {
     })
 }
 
-fn records(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> Result<Vec<RunRecord>> {
+pub(super) fn records(connection: &Connection, sql: &str, params: &[&dyn ToSql]) -> Result<Vec<RunRecord>> {
     connection.prepare_cached(sql)?.query_map(params, record)?.collect()
 }
 
@@ -92,9 +105,13 @@ pub(super) fn run(connection: &Connection, run: RunId) -> Result<Option<RunRecor
 
 /// Newest first; without a `before`, from the newest.
 pub(super) fn runs(connection: &Connection, before: Option<RunId>, limit: usize) -> Result<Vec<RunRecord>> {
-    let before = before.map_or([0xff; 17].to_vec(), |run| key(run).to_vec());
     let sql = format!("{RECORD} where run < ?1 order by run desc limit ?2");
-    records(connection, &sql, &[&before, &rows_max(limit)])
+    records(connection, &sql, &[&self::before(before), &rows_max(limit)])
+}
+
+/// What the keys that are wanted are less than: all are less than the longer one.
+pub(super) fn before(before: Option<RunId>) -> Vec<u8> {
+    before.map_or([0xff; 17].to_vec(), |run| key(run).to_vec())
 }
 
 /// Smallest journal first.
@@ -218,7 +235,7 @@ pub(super) fn journal(connection: &Connection, run: RunId, after: u64, limit: us
 }
 
 /// A position to compare with; stored ones never come near the bound.
-fn clamped(position: u64) -> i64 {
+pub(super) fn clamped(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 

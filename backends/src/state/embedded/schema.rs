@@ -1,7 +1,8 @@
 //! The tables of the database, its version and the settings of a connection.
 //!
 //! A run's head isn't stored: it is the last row of its journal, so that the two can't differ and an append
-//! writes one page. Tables without rowids keep a run's entries side by side.
+//! writes one page. Tables without rowids keep a run's entries side by side. The indexes by which runs are listed are in
+//! [`super::listing`].
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::Synchronous;
 use super::home::{OpenError, opening_failed};
+use super::listing;
 
 /// The version that this program writes, and the highest it reads.
 const VERSION: i64 = 1;
@@ -98,7 +100,7 @@ pub(super) fn prepare(
     if version == 0 {
         create(connection).map_err(failed("make the tables of"))?;
     }
-    Ok(())
+    listing::make_indexes(connection).map_err(failed("make the indexes of"))
 }
 
 /// The version of the tables: 0 when the file is empty.
