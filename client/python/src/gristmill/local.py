@@ -23,8 +23,8 @@ STOP_S = 30.0
 LINES_MAX = 200
 """Lines of its output that are kept, to say what was wrong."""
 
-API = re.compile(r"the API is at (https?://\S+)")
-SERVE = re.compile(r"scoring at (https?://\S+)")
+API = re.compile(r"the API is at (https?://[^\s;,]+)")
+SERVE = re.compile(r"scoring at (https?://[^\s;,]+)")
 
 
 def find_binary(binary: str | Path | None = None) -> str:

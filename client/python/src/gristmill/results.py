@@ -172,6 +172,10 @@ class DatasetView:
         """The dataset of an answer."""
         return read(DatasetView, data, columns=tuple(data["columns"]), partitions=tuple(data["partitions"]))
 
+    def names_and_kinds(self) -> list[tuple[str, str]]:
+        """Its columns: the name and the kind of each."""
+        return [(str(column["name"]), str(column.get("type") or column.get("kind"))) for column in self.columns]
+
 
 @dataclass(frozen=True)
 class DatasetItem:

@@ -80,7 +80,7 @@ class StepResult:
         for partition in dataset.partitions:
             response = self._transport.respond(Request("GET", path("artifacts", partition["digest"])))
             partitions.append(response.content)
-        return table_of(partitions, [(column["name"], column["type"]) for column in dataset.columns])
+        return table_of(partitions, dataset.names_and_kinds())
 
     def to_pandas(self, part: str | None = None) -> Any:
         """Its rows as a DataFrame."""
