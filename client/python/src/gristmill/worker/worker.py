@@ -375,6 +375,7 @@ class Worker:
         for known in self._messages.values():
             if known.delivery is not None and now - known.claimed >= ACK_AFTER_S:
                 self._long_running.update(attempt for attempt in known.attempts if self._held.holds(attempt))
+                log.debug("a message of %d attempts is acknowledged before its end", known.open)
                 # Less credit first: else the next message would come as this one is acknowledged.
                 self._set_credit()
                 self._consumers.ack(known.delivery)

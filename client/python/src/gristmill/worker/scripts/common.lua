@@ -245,3 +245,22 @@ end
 local function push(now, kind, fields)
   redis.call('XADD', base .. 'inbox', '*', 'at', int(now), 'kind', kind, unpack(fields))
 end
+
+-- The lists beside `runs` in which a run stands: by namespace and by pipeline for as long as it is kept, and by status,
+-- where a run that is being cancelled is open. In all of them the scores are 0, so that runs stand by their ids.
+local function namespace_list(namespace)
+  return base .. 'runs:namespace:' .. namespace
+end
+
+local function pipeline_list(pipeline)
+  return base .. 'runs:pipeline:' .. pipeline
+end
+
+local function status_list(status)
+  return base .. 'runs:status:' .. (status == 'closing' and 'open' or status)
+end
+
+-- What stands in `ended` for a run. It has the names that say in which lists the run is: its record may be gone first.
+local function ended_member(run, namespace, pipeline)
+  return run .. ' ' .. #namespace .. ' ' .. namespace .. pipeline
+end
