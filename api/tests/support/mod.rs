@@ -6,8 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gristmill_api::{Api, ApiSettings, ServerSettings, Tokens, router, serve};
+use gristmill_api::{Api, ApiSettings, ServerSettings, Stores, Tokens, router, serve};
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
+use gristmill_backends::broker::dead_letters::NoDeadLetters;
 use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
 use gristmill_protocol::api::{NewToken, Role};
@@ -74,7 +75,9 @@ impl Server {
             is_encrypted: false,
             trace_url: Some("https://jaeger/trace/{trace}".to_owned()),
         };
-        let api = Arc::new(Api::new(state.clone(), artifacts, registry, None, settings));
+        let dead_letters = Arc::new(NoDeadLetters);
+        let stores = Stores { state: state.clone(), artifacts, registry, dead_letters, serving: None };
+        let api = Arc::new(Api::new(stores, settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (stop, stopped) = oneshot::channel::<()>();
