@@ -374,27 +374,3 @@ async fn a_wrong_schedule_is_refused_with_what_to_do() {
     let next = next_ticks(&hourly(), Timestamp(START), 2).expect("it ticks");
     assert_eq!(next, [Timestamp(START + HOUR), Timestamp(START + 2 * HOUR)]);
 }
-
-#[tokio::test]
-async fn temp_measure() {
-    let world = World::new();
-    let body = |document: &ScheduleDocument| serde_json::to_vec(document).expect("plain data");
-    world.put("x", hourly()).await;
-    let document = world.get("x").await;
-    for at in 0..10_000 {
-        let name = format!("y{at}");
-        let document = ScheduleDocument { name: name.clone(), ..document.clone() };
-        world.state.put(&key("default", &name), 0, body(&document)).await.expect("put");
-    }
-    let mut keeper = world.keeper();
-    for what in ["first look, all read", "second look", "third look"] {
-        let start = std::time::Instant::now();
-        keeper.look().await.expect("looked");
-        println!("{what}: {:?}", start.elapsed());
-    }
-    let mut other = world.keeper();
-    other.look().await.expect("looked");
-    world.clock.fetch_add(HOUR, Ordering::Relaxed);
-    keeper.look().await.expect("looked");
-    world.clock.fetch_add(0, Ordering::Relaxed);
-}
