@@ -21,7 +21,6 @@
 //! bench.rs     core, noop, chain
 //! read.rs      the reading commands: open the home, ask, print
 //! show.rs      runs, show: what came of a run
-//! explain.rs   why a run is where it is
 //! trials.rs    what searches have tried
 //! trace.rs     a run as a waterfall
 //! report/      a run as one HTML file
@@ -40,7 +39,6 @@ mod cli;
 mod cluster;
 mod doctor;
 mod endpoint;
-mod explain;
 mod files;
 mod follow;
 mod home;
@@ -60,6 +58,7 @@ mod settings;
 mod show;
 mod submission;
 mod text;
+mod token;
 mod trace;
 mod trials;
 
@@ -119,6 +118,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Up(args) => services::up(settings, args, telemetry).await,
         Command::Serve(args) => serve::serve(settings, args, telemetry).await,
         Command::Api(args) => api::api(settings, args).await,
+        Command::Token(args) => token::token(settings, args).await,
         Command::Endpoint(args) => endpoint::endpoint(settings, args).await,
         Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,

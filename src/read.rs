@@ -2,6 +2,7 @@
 
 use anyhow::Context;
 use gristmill_protocol::Timestamp;
+use gristmill_scheduler::explain as explaining;
 use gristmill_scheduler::history::History;
 use serde_json::Value;
 use std::io::IsTerminal;
@@ -11,8 +12,7 @@ use crate::home::Home;
 use crate::problem::Exit;
 use crate::settings::Settings;
 use crate::{
-    artifacts, card, explain as explaining, models as model_texts, report as reporting, show as showing,
-    trace as tracing_, trials as tried,
+    artifacts, card, models as model_texts, report as reporting, show as showing, trace as tracing_, trials as tried,
 };
 
 /// Columns of a screen that doesn't say how wide it is.
@@ -25,7 +25,7 @@ pub async fn print_end(home: &Home, history: &History, json: bool) -> anyhow::Re
         return print_json(&showing::summary_json(history, now));
     }
     let seconds = crate::progress::human_seconds(history.seconds(now));
-    println!("\n{} in {seconds}", showing::status(history));
+    println!("\n{} in {seconds}", history.status_name());
     if history.steps.iter().all(gristmill_scheduler::history::StepHistory::is_cached) {
         println!("everything is as it was: no work was done");
     }

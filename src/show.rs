@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use gristmill_backends::state::RunRecord;
+use gristmill_protocol::Timestamp;
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::output::Output;
-use gristmill_protocol::{Digest, Timestamp};
-use gristmill_scheduler::history::{History, StepHistory, StepState};
+use gristmill_scheduler::history::{History, MadeModel, StepHistory, StepState};
 use serde_json::{Map, Value, json};
 
 use crate::text::{self, Table};
@@ -51,15 +51,6 @@ pub fn runs_json(records: &[RunRecord]) -> Value {
     Value::Array(records.iter().map(run).collect())
 }
 
-/// How a run stands, in a word.
-pub fn status(history: &History) -> &'static str {
-    match history.status {
-        Some(status) => status.as_str(),
-        None if history.cancelled_by.is_some() => "cancelling",
-        None => "running",
-    }
-}
-
 /// A run in one object: what `show --json` prints, and what `run --json` and `resume --json` end with.
 pub fn summary_json(history: &History, now: Timestamp) -> Value {
     let mut steps = Map::new();
@@ -68,7 +59,7 @@ pub fn summary_json(history: &History, now: Timestamp) -> Value {
             "status": step.state.as_str(),
             "cached": step.is_cached(),
             "tasks": step.tasks,
-            "seconds": rounded(step_seconds(step, now)),
+            "seconds": rounded(step.seconds_until(now)),
         });
         if let Some(rows) = step.rows() {
             object["rows"] = rows.into();
@@ -81,77 +72,25 @@ pub fn summary_json(history: &History, now: Timestamp) -> Value {
     json!({
         "run": history.run.to_string(),
         "pipeline": history.plan.pipeline,
-        "status": status(history),
+        "status": history.status_name(),
         "seconds": rounded(history.seconds(now)),
         "steps": steps,
-        "models": models(history).iter().map(MadeModel::to_json).collect::<Vec<_>>(),
+        "models": history.models().iter().map(model_json).collect::<Vec<_>>(),
     })
 }
 
-/// Seconds of a step, until `now` while a task of it is out.
-pub fn step_seconds(step: &StepHistory, now: Timestamp) -> f64 {
-    let running = step.out_since.map_or(0.0, |since| now.since(since) as f64 / 1e3);
-    // What has ended of a fan-out and what is out overlap; the longer one is nearer to the truth than the sum.
-    step.seconds.max(running)
+fn model_json(model: &MadeModel) -> Value {
+    json!({
+        "name": model.name,
+        "version": model.version,
+        "digest": model.digest.to_string(),
+        "metrics": model.metrics,
+    })
 }
 
 /// Milliseconds are as fine as a step's times are.
 fn rounded(seconds: f64) -> f64 {
     (seconds * 1e3).round() / 1e3
-}
-
-/// A model that a run has made or registered.
-#[derive(Clone, Debug, PartialEq)]
-pub struct MadeModel {
-    /// The registered name; the step's while it isn't registered.
-    pub name: String,
-    pub version: Option<u64>,
-    pub alias: Option<String>,
-    pub digest: Digest,
-    /// What validate steps of this run measured of it.
-    pub metrics: BTreeMap<String, f64>,
-}
-
-impl MadeModel {
-    fn to_json(&self) -> Value {
-        json!({
-            "name": self.name,
-            "version": self.version,
-            "digest": self.digest.to_string(),
-            "metrics": self.metrics,
-        })
-    }
-}
-
-/// The models that a run has registered, then those that it trained and didn't register.
-pub fn models(history: &History) -> Vec<MadeModel> {
-    let outputs = || history.steps.iter().filter_map(|step| Some((step, step.output.as_ref()?)));
-    let mut metrics: BTreeMap<Digest, BTreeMap<String, f64>> = BTreeMap::new();
-    for (_, output) in outputs() {
-        if let Output::Evaluation { model, metrics: measured, .. } = output {
-            metrics.entry(*model).or_default().extend(measured.clone());
-        }
-    }
-    let made = |name: &str, version, alias, digest| MadeModel {
-        name: name.to_owned(),
-        version,
-        alias,
-        digest,
-        metrics: metrics.get(&digest).cloned().unwrap_or_default(),
-    };
-    let registered = outputs().filter_map(|(_, output)| match output {
-        Output::Version { name, version, model, alias } => Some(made(name, Some(*version), alias.clone(), *model)),
-        _ => None,
-    });
-    let mut models: Vec<MadeModel> = registered.collect();
-    for (step, output) in outputs() {
-        if let Output::Model { model, .. } = output
-            && !models.iter().any(|known| known.digest == *model)
-        {
-            models.push(made(&step.name, None, None, *model));
-        }
-    }
-    models
 }
 
 /// A run as text: how it stands, its steps, what it made and what went wrong.
@@ -175,7 +114,7 @@ fn heading(history: &History, now: Timestamp) -> String {
     let took = text::seconds(history.seconds(now));
     match history.status {
         Some(status) => writeln!(out, " {} after {took}", status.as_str()),
-        None => writeln!(out, " {} for {took}", status(history)),
+        None => writeln!(out, " {} for {took}", history.status_name()),
     }
     .expect("writing to memory");
     let mut facts = Table::new(&["", ""]).indented("  ");
@@ -206,7 +145,7 @@ fn steps_table(history: &History, now: Timestamp) -> Table {
             tasks(step),
             match step.tally.attempts == 0 && step.out == 0 {
                 true => String::new(),
-                false => text::seconds(step_seconds(step, now)),
+                false => text::seconds(step.seconds_until(now)),
             },
             step.rows().map(text::count).unwrap_or_default(),
             remark(step),

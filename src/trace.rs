@@ -8,7 +8,6 @@ use gristmill_scheduler::history::{AttemptHistory, AttemptOutcome, GroupHistory,
 use gristmill_scheduler_core::GroupKind;
 use serde_json::{Map, Value, json};
 
-use crate::show;
 use crate::text;
 
 /// Children of one expansion that get a line each; more are told together.
@@ -90,7 +89,7 @@ pub fn trace_text(history: &History, now: Timestamp, width: usize) -> String {
 fn lines(history: &History, now: Timestamp, now_us: u64) -> Vec<Line> {
     let from = history.created.0.saturating_mul(1_000);
     let to = history.ended().map_or(now_us, |at| at.0.saturating_mul(1_000));
-    let note = format!("{} {}", text::seconds(history.seconds(now)), show::status(history));
+    let note = format!("{} {}", text::seconds(history.seconds(now)), history.status_name());
     let root = history.plan.pipeline.clone();
     let mut lines = vec![Line { name: root, span: Some((from, to)), many: false, note }];
     let by_group = attempts_by_group(history);
@@ -104,7 +103,7 @@ fn lines(history: &History, now: Timestamp, now_us: u64) -> Vec<Line> {
         };
         let mut note = Vec::new();
         if span.is_some() {
-            note.push(text::seconds(show::step_seconds(step, now)));
+            note.push(text::seconds(step.seconds_until(now)));
         }
         match (step.state, step.is_cached()) {
             (_, true) => note.push("cached".to_owned()),
@@ -222,7 +221,7 @@ pub fn trace_json(history: &History, now: Timestamp) -> Value {
     let root = span_of(run, "");
     let ended = history.ended().map_or(now_us, |at| at.0.saturating_mul(1_000));
     let mut attributes = Map::new();
-    attributes.insert("status".to_owned(), show::status(history).into());
+    attributes.insert("status".to_owned(), history.status_name().into());
     if history.attempts_left_out > 0 {
         attributes.insert("attempts_left_out".to_owned(), history.attempts_left_out.into());
     }

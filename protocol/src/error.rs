@@ -79,6 +79,22 @@ impl ErrorCode {
         }
     }
 
+    /// The HTTP status that it is answered with. A caller who isn't known gets 401 in place of 403.
+    pub fn status(self) -> u16 {
+        match self {
+            ErrorCode::BadInput | ErrorCode::Version => 400,
+            ErrorCode::Denied => 403,
+            ErrorCode::NotFound | ErrorCode::ArtifactMissing => 404,
+            ErrorCode::Conflict | ErrorCode::Cancelled => 409,
+            ErrorCode::TooLarge => 413,
+            ErrorCode::BadPipeline => 422,
+            ErrorCode::Internal | ErrorCode::ArtifactCorrupt => 500,
+            ErrorCode::Unavailable => 503,
+            ErrorCode::TimedOut => 504,
+            ErrorCode::OutOfDisk | ErrorCode::OutOfMemory => 507,
+        }
+    }
+
     /// The code as it stands in files, messages and on the screen.
     pub fn as_str(self) -> &'static str {
         match self {

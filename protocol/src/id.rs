@@ -288,6 +288,23 @@ macro_rules! serde_as_text {
 
 serde_as_text!(RunId, WorkerId, Digest);
 
+/// The published schemas of identities: texts of a pattern.
+macro_rules! schema_of_text {
+    ($($id:ident: $pattern:literal),*) => {$(
+        impl schemars::JsonSchema for $id {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($id).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "string", "pattern": $pattern })
+            }
+        }
+    )*};
+}
+
+schema_of_text!(RunId: "^run-[0-9a-f]{32}$", WorkerId: "^w-[0-9a-f]{16}$", Digest: "^sha256:[0-9a-f]{64}$");
+
 #[cfg(test)]
 mod tests {
     use super::*;

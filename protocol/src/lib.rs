@@ -3,6 +3,7 @@
 //! Everything here is data and the rules that make it valid; nothing here does IO, reads a clock or
 //! rolls dice. Every other crate may lean on this one; this one leans on none of ours.
 
+pub mod api;
 pub mod error;
 pub mod fact;
 pub mod id;

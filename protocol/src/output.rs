@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Digest;
 
 /// A dataset: its manifest and how many rows it has.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DatasetRef {
     /// The manifest: schema, partitions, profile.
     pub manifest: Digest,
@@ -17,7 +18,7 @@ pub struct DatasetRef {
 }
 
 /// What a step has made.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "made")]
 pub enum Output {
     /// Ingest and transform. `quarantine` holds lines that couldn't be read, as Parquet.
@@ -76,7 +77,7 @@ fn is_zero(count: &u32) -> bool {
 }
 
 /// Lines that couldn't be read, or rows that couldn't be scored.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Quarantined {
     pub lines: u64,
     /// A Parquet file with the file, line, reason and text of the first of them; for rows the dataset, the row's

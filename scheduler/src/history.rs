@@ -6,6 +6,7 @@
 //! most; the others are counted.
 
 mod kept;
+mod made;
 mod tally;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ use gristmill_protocol::{Failure, RunId, Timestamp, WorkerId};
 use gristmill_scheduler_core::{GroupKind, GroupView, ReplayError, Scheduler, TaskState};
 
 use kept::Kept;
+pub use made::MadeModel;
 pub use tally::Tally;
 
 /// Attempts that are kept for a timeline: more bars than a screen has lines to tell apart.
@@ -125,7 +127,20 @@ impl StepState {
         }
     }
 
-    fn of(task: TaskState, run: Option<RunStatus>) -> StepState {
+    /// All states.
+    pub const ALL: [StepState; 8] = [
+        StepState::Waiting,
+        StepState::Running,
+        StepState::Retrying,
+        StepState::Succeeded,
+        StepState::Failed,
+        StepState::Rejected,
+        StepState::Skipped,
+        StepState::Cancelled,
+    ];
+
+    /// A task's state in a run that is open or has ended.
+    pub fn of(task: TaskState, run: Option<RunStatus>) -> StepState {
         match task {
             TaskState::Succeeded => StepState::Succeeded,
             TaskState::Failed => StepState::Failed,
@@ -172,6 +187,13 @@ impl StepHistory {
     pub fn is_cached(&self) -> bool {
         let tally = &self.tally;
         self.state == StepState::Succeeded && tally.succeeded > 0 && tally.cached == tally.succeeded
+    }
+
+    /// Seconds that it took, until `now` while a task of it is out.
+    pub fn seconds_until(&self, now: Timestamp) -> f64 {
+        let running = self.out_since.map_or(0.0, |since| now.since(since) as f64 / 1e3);
+        // What has ended of a fan-out and what is out overlap; the longer one is nearer to the truth than the sum.
+        self.seconds.max(running)
     }
 
     /// Rows of what it has made, where it has any.
@@ -274,6 +296,15 @@ impl History {
         folding.finish()
     }
 
+    /// How it stands, in a word.
+    pub fn status_name(&self) -> &'static str {
+        match self.status {
+            Some(status) => status.as_str(),
+            None if self.cancelled_by.is_some() => "cancelling",
+            None => "running",
+        }
+    }
+
     /// When it ended; nothing while it is open.
     pub fn ended(&self) -> Option<Timestamp> {
         self.lives.last().and_then(|life| life.ended).map(|(at, _)| at)
@@ -288,6 +319,11 @@ impl History {
     /// The step with this name.
     pub fn step(&self, name: &str) -> Option<&StepHistory> {
         self.steps.iter().find(|step| step.name == name)
+    }
+
+    /// The models that it has registered, then those that it trained and didn't register.
+    pub fn models(&self) -> Vec<MadeModel> {
+        made::models(self)
     }
 
     /// Tasks known so far.
@@ -464,10 +500,16 @@ impl Folding {
         );
     }
 
-    /// The history of what was pushed.
-    pub fn finish(mut self) -> Result<History, HistoryError> {
+    /// The run as the scheduler would have it.
+    pub fn core(&self) -> &Scheduler {
+        &self.core
+    }
+
+    /// The history of what was pushed so far.
+    pub fn finish(&self) -> Result<History, HistoryError> {
         let run = self.run;
-        let Some((created, about)) = self.head.take() else { return Err(HistoryError::Empty { run }) };
+        let mut kept = self.kept.clone();
+        let Some((created, about)) = self.head.clone() else { return Err(HistoryError::Empty { run }) };
         let Some(plan) = self.core.plan(run).cloned() else { return Err(HistoryError::Empty { run }) };
         let status = self.core.status(run);
         for (attempt, since) in self.core.out(run) {
@@ -485,11 +527,11 @@ impl Folding {
                 took_us: None,
                 outcome,
             };
-            self.kept.offer(false, running);
+            kept.offer(false, running);
         }
         let groups = self.groups(status);
         let steps = self.steps(&plan, &groups, status);
-        let (mut attempts, attempts_left_out) = self.kept.into_attempts();
+        let (mut attempts, attempts_left_out) = kept.into_attempts();
         for attempt in &mut attempts {
             let view = &groups[attempt.group].view;
             attempt.name = view.task_name(&plan.steps[usize::from(view.step)].name, attempt.task);
@@ -500,13 +542,13 @@ impl Folding {
             about,
             created,
             status,
-            cancelled_by: self.cancelled_by,
-            lives: self.lives,
+            cancelled_by: self.cancelled_by.clone(),
+            lives: self.lives.clone(),
             steps,
             groups,
             attempts,
             attempts_left_out,
-            workers: self.workers,
+            workers: self.workers.clone(),
         })
     }
 

@@ -12,6 +12,8 @@
 //! peers.rs     how schedulers share shards and room
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
+//! explain.rs   why a run is where it is
+//! text.rs      times and counts as people read them
 //! message.rs   from what clients send to a run
 //! pipelines.rs pipelines that are kept by name and version
 //! schedules.rs what is submitted at which times
@@ -31,6 +33,7 @@ mod changes;
 mod clock;
 mod driver;
 mod effects;
+pub mod explain;
 pub mod history;
 pub mod message;
 pub mod observe;
@@ -43,6 +46,7 @@ pub mod submit;
 mod sweep;
 mod tail;
 mod takeover;
+pub mod text;
 pub mod triggers;
 mod work;
 #[cfg(test)]
@@ -50,3 +54,8 @@ mod world;
 
 pub use driver::{Driver, DriverConfig};
 pub use peers::pools_seen;
+
+#[cfg(test)]
+#[allow(dead_code, reason = "other tests use the rest")]
+#[path = "../tests/support/journal.rs"]
+mod journal;

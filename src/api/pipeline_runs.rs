@@ -153,7 +153,7 @@ fn told(record: &RunRecord, history: &History) -> PipelineRun {
     let metrics = evaluations()
         .flat_map(|(step, metrics)| metrics.iter().map(move |(metric, value)| (named(step, metric), *value)))
         .collect();
-    let mut tags = BTreeMap::from([("gristmill.status".to_owned(), crate::show::status(history).to_owned())]);
+    let mut tags = BTreeMap::from([("gristmill.status".to_owned(), history.status_name().to_owned())]);
     for step in &history.steps {
         if let Some(Output::Version { name, version, .. }) = &step.output {
             tags.insert(format!("gristmill.version.{}", step.name), format!("{name}@{version}"));

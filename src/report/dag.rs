@@ -10,7 +10,6 @@ use gristmill_scheduler::history::History;
 use super::markup::{Markup, attr, class};
 use super::svg::{Shape, label, px, rect};
 use super::{state_class, state_icon};
-use crate::show::step_seconds;
 use crate::text;
 
 const NODE_WIDTH: f64 = 158.0;
@@ -111,7 +110,7 @@ fn node(m: &mut Markup, place: &Place, history: &History, now: Timestamp) {
         rect(m, "box", shape, &format!("{}: {} ({state})", step.name, step.kind));
         label(m, "icon middle", (x + 16.0, y + 30.0), state_icon(step));
         label(m, "name", (x + 32.0, y + 20.0), &text::cut(&step.name, 17));
-        let time = if step.tally.attempts > 0 { text::seconds(step_seconds(step, now)) } else { String::new() };
+        let time = if step.tally.attempts > 0 { text::seconds(step.seconds_until(now)) } else { String::new() };
         let second = [step.kind.as_str(), state, &time].join(" · ");
         label(m, "detail", (x + 32.0, y + 37.0), &text::cut(second.trim_end_matches([' ', '·']), 24));
     });

@@ -19,7 +19,6 @@ use super::gather::{Findings, FoundEvidence, FoundModel};
 use super::markup::{Markup, attr, class};
 use super::page::{note, section, table};
 use super::search;
-use crate::show;
 use crate::text;
 
 /// Input columns whose importance is shown.
@@ -197,7 +196,7 @@ fn model(m: &mut Markup, history: &History, found: &FoundModel) {
         fact("inputs", &format!("{} → {} numbers", model.signature().len(), model.features().outputs().len()));
         goal(model, &mut fact);
         decision(model, &mut fact);
-        for made in show::models(history).iter().filter(|made| made.digest == found.digest) {
+        for made in history.models().iter().filter(|made| made.digest == found.digest) {
             if let Some(version) = made.version {
                 fact("registered as", &format!("{}@{version}", made.name));
             }

@@ -19,7 +19,7 @@ const TILES_FIRST: [&str; 6] = ["roc_auc", "rmse", "accuracy", "r2", "pr_auc", "
 /// The whole page.
 pub fn page(history: &History, findings: &Findings, now: Timestamp) -> String {
     let mut m = Markup::default();
-    let title = format!("{}: {}", history.plan.pipeline, show::status(history));
+    let title = format!("{}: {}", history.plan.pipeline, history.status_name());
     m.el("html", &[attr("lang", "en")], |m| {
         m.el("head", &[], |m| {
             m.void("meta", &[attr("charset", "utf-8")]);
@@ -111,7 +111,7 @@ fn header(m: &mut Markup, history: &History, now: Timestamp) {
             None => ("is-open", "▸"),
         };
         m.el("p", &[class("status")], |m| {
-            m.leaf("span", &[class(&format!("badge {look}"))], &format!("{icon} {}", show::status(history)));
+            m.leaf("span", &[class(&format!("badge {look}"))], &format!("{icon} {}", history.status_name()));
             let took = text::seconds(history.seconds(now));
             let verb = if history.status.is_some() { "after" } else { "for" };
             m.text(&format!(" {verb} {took}, {}", text::moment(history.created)));
@@ -123,7 +123,7 @@ fn header(m: &mut Markup, history: &History, now: Timestamp) {
 
 /// The numbers that people came for: the metrics of the model, rows.
 fn tiles(m: &mut Markup, history: &History) {
-    let models = show::models(history);
+    let models = history.models();
     let Some(model) = models.iter().find(|model| !model.metrics.is_empty()) else { return };
     let rank = |name: &String| TILES_FIRST.iter().position(|first| first == name).unwrap_or(TILES_FIRST.len());
     let mut metrics: Vec<(&String, &f64)> = model.metrics.iter().collect();
@@ -216,7 +216,7 @@ fn steps(m: &mut Markup, history: &History, now: Timestamp) {
                     });
                     m.leaf("td", &[class("number")], &text::count(u64::from(step.tasks)));
                     let worked = step.tally.attempts > 0;
-                    let time = if worked { text::seconds(show::step_seconds(step, now)) } else { String::new() };
+                    let time = if worked { text::seconds(step.seconds_until(now)) } else { String::new() };
                     m.leaf("td", &[class("number")], &time);
                     m.leaf("td", &[class("number")], &step.rows().map(text::count).unwrap_or_default());
                     m.leaf(

@@ -522,6 +522,7 @@ async fn schedulers_hear_of_each_other(fixture: Fixture) {
     let (first, second) = (scheduler(u64::MAX, 16), scheduler(2, 0));
     assert_eq!(bench.state.announce(first.clone()).await.expect("answered"), std::slice::from_ref(&first));
     assert_eq!(bench.state.announce(second.clone()).await.expect("answered"), [second.clone(), first]);
+    assert_eq!(bench.state.schedulers().await.expect("answered").len(), 2);
     let changed = scheduler(u64::MAX, 8);
     assert_eq!(bench.state.announce(changed.clone()).await.expect("answered"), [second, changed.clone()]);
     bench.state.retire(2).await.expect("answered");

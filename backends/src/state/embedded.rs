@@ -656,6 +656,10 @@ impl State for EmbeddedState {
         self.inner.model("announce a scheduler", |model, now| model.announce(scheduler, now))
     }
 
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        self.inner.model("list schedulers", |model, now| model.schedulers(now))
+    }
+
     async fn retire(&self, instance: u64) -> Result<(), StateError> {
         self.inner.model("forget a scheduler", |model, _| model.retire(instance))
     }

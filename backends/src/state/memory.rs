@@ -248,6 +248,11 @@ impl MemoryStore {
         self.model.announce(scheduler, now)
     }
 
+    /// See [`State::schedulers`].
+    pub fn schedulers(&self, now: Timestamp) -> Vec<SchedulerView> {
+        self.model.schedulers(now)
+    }
+
     /// See [`State::retire`].
     pub fn retire(&mut self, instance: u64) {
         self.model.retire(instance);
@@ -496,6 +501,10 @@ impl State for SharedMemory {
 
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
         Ok(self.change(|store, now| store.announce(scheduler, now)))
+    }
+
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        Ok(self.inspect(|store, now| store.schedulers(now)))
     }
 
     async fn retire(&self, instance: u64) -> Result<(), StateError> {

@@ -145,6 +145,8 @@ pub trait State: Send + Sync {
     /// Says that a scheduler lives and what it has; learns of all that were heard of within the length of a shard's
     /// lease, itself included, by instance.
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError>;
+    /// The schedulers that were heard of within the length of a shard's lease, by instance.
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError>;
     /// Forgets a scheduler that has shut down in order.
     async fn retire(&self, instance: u64) -> Result<(), StateError>;
 

@@ -531,14 +531,13 @@ impl State for RedisState {
         let hear = Call::new(&scripts::WORKERS, base).number(SHARD_LEASE_MS);
         let asks = vec![Ask::Script(say.number(SHARD_LEASE_MS)), Ask::Script(hear)];
         let (mut answers, _) = self.links.ask_all(verb, asks).await?;
-        let mut views: Vec<SchedulerView> = Vec::new();
-        for found in read.list(answers.pop().unwrap_or_default())? {
-            let [_, _, body] = read.tuple(found)?;
-            let body = read.bytes(body)?;
-            views.push(wire::decode("a scheduler's presence", &body).map_err(|error| read.damaged(error))?);
-        }
-        views.sort_by_key(|view| view.instance);
-        Ok(views)
+        read.schedulers(answers.pop().unwrap_or_default())
+    }
+
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        let verb = "list schedulers";
+        let call = Call::new(&scripts::WORKERS, self.tag("schedulers")).number(SHARD_LEASE_MS);
+        Read(verb).schedulers(self.script(verb, call).await?)
     }
 
     async fn retire(&self, instance: u64) -> Result<(), StateError> {

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use gristmill_protocol::RunId;
 
 /// All named limits of the runs that are held.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
     by_name: BTreeMap<String, Limit>,
 }
 
 /// One named limit.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Limit {
     /// What each run that names it declares; the smallest holds.
     declared: BTreeMap<RunId, u32>,

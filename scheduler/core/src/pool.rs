@@ -24,7 +24,7 @@ pub struct PoolSeen {
 pub(crate) type LaneKey = (Reverse<i32>, u64, RunId, u16);
 
 /// One pool.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pool {
     pub(crate) seen: PoolSeen,
     /// Attempts out.

@@ -57,7 +57,7 @@ impl TaskState {
 }
 
 /// What all runs share.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Shared {
     pub(crate) pools: Vec<(String, Pool)>,
     pub(crate) limits: Limits,
@@ -87,7 +87,7 @@ impl Shared {
 }
 
 /// What is ready of a run for one pool at one priority and with the same named limits.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Lane {
     pub(crate) pool: usize,
     pub(crate) priority: i8,
@@ -118,7 +118,7 @@ impl Out {
 }
 
 /// One run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) id: RunId,
     pub(crate) plan: Plan,

@@ -54,7 +54,7 @@ pub enum ReplayError {
 }
 
 /// All runs of the shards that this process owns.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Scheduler {
     pub(crate) runs: BTreeMap<RunId, Run>,
     pub(crate) shared: Shared,

@@ -328,6 +328,10 @@ impl State for SimState {
         self.call("announce", move |at| Ok(at.inner.store.announce(scheduler, at.now))).await
     }
 
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        self.call("list schedulers", |at| Ok(at.inner.store.schedulers(at.now))).await
+    }
+
     async fn retire(&self, instance: u64) -> Result<(), StateError> {
         let retire = move |at: Effect<'_>| {
             at.inner.store.retire(instance);

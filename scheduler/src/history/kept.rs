@@ -9,7 +9,7 @@ use super::AttemptHistory;
 type Weight = (bool, u64, Reverse<u64>, Reverse<(u32, u16)>);
 
 /// Keeps so many attempts.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Kept {
     max: usize,
     attempts: BTreeMap<Weight, AttemptHistory>,

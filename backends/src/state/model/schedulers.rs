@@ -12,7 +12,13 @@ impl StoreModel {
     pub fn announce(&mut self, scheduler: SchedulerView, now: Timestamp) -> Vec<SchedulerView> {
         self.schedulers.insert(scheduler.instance, (now, scheduler));
         self.schedulers.retain(|_, (seen, _)| now.since(*seen) <= SHARD_LEASE_MS);
-        self.schedulers.values().map(|(_, view)| view.clone()).collect()
+        self.schedulers(now)
+    }
+
+    /// The schedulers that live, by instance.
+    pub fn schedulers(&self, now: Timestamp) -> Vec<SchedulerView> {
+        let live = self.schedulers.values().filter(|(seen, _)| now.since(*seen) <= SHARD_LEASE_MS);
+        live.map(|(_, view)| view.clone()).collect()
     }
 
     /// Forgets a scheduler that has shut down in order.

@@ -6,7 +6,7 @@ use gristmill_protocol::{AttemptRef, OwnerToken, RunId, TaskKey, Timestamp, Work
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use super::super::{JournalEntry, LeaseView, Progress, RunRecord, StateError, StatusChange};
+use super::super::{JournalEntry, LeaseView, Progress, RunRecord, SchedulerView, StateError, StatusChange};
 
 /// Reads the answers to one verb; whatever isn't as expected is damage.
 #[derive(Clone, Copy)]
@@ -173,6 +173,18 @@ impl Read {
 
     pub(super) fn views(self, value: Value, count: usize) -> Result<Vec<LeaseView>, StateError> {
         self.words(value, count, parse_view)
+    }
+
+    /// Schedulers as they said of themselves, by instance.
+    pub(super) fn schedulers(self, value: Value) -> Result<Vec<SchedulerView>, StateError> {
+        let mut views: Vec<SchedulerView> = Vec::new();
+        for found in self.list(value)? {
+            let [_, _, body] = self.tuple(found)?;
+            let body = self.bytes(body)?;
+            views.push(wire::decode("a scheduler's presence", &body).map_err(|error| self.damaged(error))?);
+        }
+        views.sort_by_key(|view| view.instance);
+        Ok(views)
     }
 
     /// The record of a run from the fields of [`RECORD_FIELDS`]; nothing where there is none.

@@ -8,16 +8,15 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::history::{self, Folding, History, HistoryError, StepHistory, StepState};
+use crate::pools_seen;
 use gristmill_backends::state::{State, WorkerView};
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::pipeline::steps::When;
 use gristmill_protocol::{RunId, Timestamp};
-use gristmill_scheduler::history::{self, Folding, History, HistoryError, StepHistory, StepState};
-use gristmill_scheduler::pools_seen;
 use gristmill_scheduler_core::{Event, GroupKind, Scheduler, TaskState, WaitingOn};
 use serde_json::{Value, json};
 
-use crate::show;
 use crate::text;
 
 /// Why a run is where it is.
@@ -52,20 +51,39 @@ pub async fn explain(
     now: Timestamp,
 ) -> Result<Explanation, HistoryError> {
     let mut folding = Folding::new(run);
-    let mut core = Scheduler::new();
-    history::read_facts(state, run, |fact| {
-        folding.push(fact)?;
-        core.replay(run, fact).map_err(|source| HistoryError::Replay { run, source })
-    })
-    .await?;
-    Ok(explain_core(&folding.finish()?, core, workers, now))
+    history::read_facts(state, run, |fact| folding.push(fact)).await?;
+    Ok(explain_history(&folding.finish()?, folding.core(), workers, now))
 }
 
-fn explain_core(history: &History, core: Scheduler, workers: Option<&[WorkerView]>, now: Timestamp) -> Explanation {
+/// Says why a run is where it is whose journal is folded already.
+pub fn explain_history(
+    history: &History,
+    core: &Scheduler,
+    workers: Option<&[WorkerView]>,
+    now: Timestamp,
+) -> Explanation {
     match history.status {
         Some(status) => explain_ended(history, status),
-        None => explain_open(history, core, workers, now),
+        None => explain_open(history, core.clone(), workers, now),
     }
+}
+
+/// Says why one task of an open run isn't getting on: the nearest reason first, and what to try.
+pub fn explain_task(
+    history: &History,
+    core: &Scheduler,
+    task: u32,
+    workers: Option<&[WorkerView]>,
+    now: Timestamp,
+) -> (Vec<String>, Option<String>) {
+    if history.status.is_some() || core.task_state(history.run, task).is_none_or(TaskState::has_ended) {
+        return (Vec::new(), None);
+    }
+    let mut core = core.clone();
+    let was_out = would_do(&mut core, history.run, workers, now);
+    let mut reasons = Reasons { core: &core, history, workers, now, was_out: &was_out, lines: Vec::new(), hint: None };
+    reasons.of_task(task);
+    (reasons.lines, reasons.hint)
 }
 
 fn explain_ended(history: &History, status: RunStatus) -> Explanation {
@@ -139,10 +157,7 @@ fn was(state: StepState) -> &'static str {
 
 fn explain_open(history: &History, mut core: Scheduler, workers: Option<&[WorkerView]>, now: Timestamp) -> Explanation {
     let run = history.run;
-    let pools = pools_seen(workers.unwrap_or_default(), &[], 0);
-    let was_out: Vec<u32> = core.out(run).iter().map(|(attempt, _)| attempt.task.index).collect();
-    // What it would do now is thrown away; that it would is a reason, too.
-    let _ = core.turn(now, [Event::PoolsSeen(pools), Event::Activated { run }]);
+    let was_out = would_do(&mut core, run, workers, now);
     let mut steps = Vec::new();
     for (at, step) in history.steps.iter().enumerate() {
         if step.state == StepState::Succeeded {
@@ -165,7 +180,15 @@ fn explain_open(history: &History, mut core: Scheduler, workers: Option<&[Worker
         Some(_) => None,
         None => Some(format!("if nothing is at work on it, `gristmill resume {run}` goes on where it stopped")),
     };
-    Explanation { run, status: show::status(history), summary, steps, hint }
+    Explanation { run, status: history.status_name(), summary, steps, hint }
+}
+
+/// Lets a core that is thrown away do what it would do now: that it would is a reason, too. Says what was out before.
+fn would_do(core: &mut Scheduler, run: RunId, workers: Option<&[WorkerView]>, now: Timestamp) -> Vec<u32> {
+    let pools = pools_seen(workers.unwrap_or_default(), &[], 0);
+    let was_out = core.out(run).iter().map(|(attempt, _)| attempt.task.index).collect();
+    let _ = core.turn(now, [Event::PoolsSeen(pools), Event::Activated { run }]);
+    was_out
 }
 
 /// The reasons of one step in the making.
@@ -355,7 +378,7 @@ mod tests {
         let history = History::fold(run.run, &run.facts).expect("the core's journals can be told");
         let mut core = Scheduler::new();
         run.facts.iter().for_each(|fact| core.replay(run.run, fact).expect("a journal of the core"));
-        expected.assert_eq(&explain_core(&history, core, workers, run.now).to_text());
+        expected.assert_eq(&explain_history(&history, &core, workers, run.now).to_text());
     }
 
     fn worker(pool: &str, slots: u32, now: Timestamp) -> WorkerView {
