@@ -374,3 +374,40 @@ async fn a_wrong_schedule_is_refused_with_what_to_do() {
     let next = next_ticks(&hourly(), Timestamp(START), 2).expect("it ticks");
     assert_eq!(next, [Timestamp(START + HOUR), Timestamp(START + 2 * HOUR)]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_schedule_whose_change_nobody_was_told_of_is_found_within_a_minute() {
+    let world = World::new();
+    world.put("x", hourly()).await;
+    let mut keeper = world.keeper();
+    keeper.look().await.expect("looked");
+    // Its writer was killed before it said so.
+    let document = ScheduleDocument { name: "y".to_owned(), ..world.get("x").await };
+    let body = serde_json::to_vec(&document).expect("plain data");
+    world.state.put(&key("default", "y"), 0, body).await.expect("written");
+    world.pass(61 * SECOND).await;
+    keeper.look().await.expect("looked");
+    world.pass(HOUR - 61 * SECOND).await;
+    keeper.look().await.expect("looked");
+    for name in ["x", "y"] {
+        assert!(matches!(world.get(name).await.recent[0].outcome, TickOutcome::Fired { .. }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_schedule_waits_is_told() {
+    let world = World::new();
+    world.put("x", hourly()).await;
+    let now = Timestamp(START);
+    let document = world.get("x").await;
+    assert_eq!(why_waiting(&document, now), None);
+    let ahead = ScheduleDocument { handled_ms: Timestamp(START + 5 * HOUR), ..document.clone() };
+    assert!(why_waiting(&ahead, now).expect("it waits").contains("ticks of the next 5 h"));
+    let body = serde_json::to_vec(&ahead).expect("plain data");
+    let version = read(&*world.state, "default", "x").await.expect("read").expect("it is there").0;
+    world.state.put(&key("default", "x"), version, body).await.expect("written");
+    world.put("x", hourly()).await;
+    assert_eq!(world.get("x").await.handled_ms, now, "to set it again is to begin anew");
+    let paused = set_paused(&*world.state, "default", "x", true, "ann").await.expect("paused");
+    assert_eq!(why_waiting(&paused, now).as_deref(), Some("it is paused"));
+}
