@@ -31,6 +31,9 @@ pub const OUTPUT_BYTES_MAX: usize = 1024;
 pub const REPORT_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an error's text. A longer one is cut in the middle; the whole text is in the worker's log.
 pub const ERROR_TEXT_BYTES_MAX: usize = 4 * 1024;
+/// Submissions in one message or one request: about a tenth of a second of the store's work, after which others have
+/// their turn, and an answer that stays small.
+pub const SUBMISSIONS_MAX: usize = 1_000;
 /// Bytes of a run's parameters.
 pub const PARAMETERS_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a pipeline file. The largest hand-written ones seen in the field are under 50 KiB.
