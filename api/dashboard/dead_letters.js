@@ -22,6 +22,7 @@ export function deadLettersPage(route) {
   const nothing = h('div', {});
   const list = h('div', { class: 'letters' });
   const queue = h('input', { id: freshId('queue'), value: route.query.get('queue') ?? '', spellcheck: 'false', maxlength: '255', 'data-key': '/' });
+  const pages = pager('Pages of dead letters', () => asking.again()).named('← Previous', 'Next →');
   const asking = repeat(async (signal) => {
     try {
       const answer = await get('dead-letters', { queue: queue.value.trim(), cursor: pages.cursor }, signal);
@@ -33,7 +34,6 @@ export function deadLettersPage(route) {
       tell(errors, error, 'The dead letters cannot be listed');
     }
   }, REFRESH_MS);
-  const pages = pager('Pages of dead letters', () => asking.again()).named('← Previous', 'Next →');
   const refilter = atMostEvery(TYPING_MS, () => {
     keepQuery({ queue: queue.value.trim() });
     pages.reset();

@@ -3,7 +3,7 @@
 import { change, get, part } from './api.js';
 import { confirm } from './dialog.js';
 import { freshId, h, replace } from './dom.js';
-import { count, number, shortRun } from './format.js';
+import { count, number, shortRun, who } from './format.js';
 import { repeat } from './live.js';
 import { aliasList } from './models.js';
 import { say, tell } from './notice.js';
@@ -105,7 +105,7 @@ function versionTable(model, versions, metrics, again) {
     shown.map((metric, at) => h('td', { class: `number${at < 1 ? '' : ' wide-only'}` }, number(version.metrics[metric]))),
     h('td', { class: 'wide-only' }, version.algorithm),
     h('td', { class: 'wide-only' }, version.run ? h('a', { href: hashOf(['runs', version.run]) }, shortRun(version.run)) : '–'),
-    h('td', { class: 'number' }, time(version.created_ms), h('small', {}, version.by)),
+    h('td', { class: 'number' }, time(version.created_ms), h('small', {}, who(version.by))),
     h('td', { class: 'row-actions' }, version.deleted ? null
       : roleButton('Promote…', { of: `version ${version.version}`, role: 'deployer', cluster: true, onclick: () => promote(model, version, again) }))))).element;
 }
@@ -117,7 +117,7 @@ function historyTable(history) {
     h('th', { scope: 'row' }, each.alias),
     h('td', {}, !known(each.to) ? `taken from ${each.from}` : known(each.from) ? `${each.from} → ${each.to}` : `given to ${each.to}`),
     h('td', { class: 'sentence' }, each.why ?? ''),
-    h('td', { class: 'wide-only' }, each.by),
+    h('td', { class: 'wide-only' }, who(each.by)),
     h('td', { class: 'number' }, time(each.at_ms))));
   return [
     table('Where the aliases have been', ['alias', 'versions', 'why', '~by', '>when'], rows).element,

@@ -2,7 +2,7 @@
 
 import { artifactJson } from './api.js';
 import { h } from './dom.js';
-import { bytes, count, shortDigest, shortRun } from './format.js';
+import { bytes, count, shortDigest, shortRun, who } from './format.js';
 import { evidenceView, metricFacts } from './evidence.js';
 import { later } from './later.js';
 import { badge, copyable, note, section, time } from './parts.js';
@@ -22,7 +22,7 @@ export function versionSection(version, signal) {
     metricFacts(version.metrics),
     h('h3', {}, 'Where it comes from'),
     facts([
-      ['made', [time(version.created_ms), ` by ${version.by}`]],
+      ['made', [time(version.created_ms), ` by ${who(version.by)}`]],
       ['algorithm', version.algorithm],
       ['size', version.bytes === undefined ? null : bytes(version.bytes)],
       ['rows learned from', version.rows === undefined ? null : count(version.rows)],

@@ -263,6 +263,7 @@ async function lookAround(state, run, cancelled) {
         // What opens is looked at open.
         await page.evaluate(() => document.querySelectorAll('main details:not([open]) > summary').forEach((summary) => summary.click()));
         await settled(page);
+        for (const told of await page.locator('main [role=alert]').allTextContents()) seat.complaints.push(`${name}: it says: ${told}`);
         await look(page, `${name}-${width}-${scheme}`);
         if (width === 360 && scheme === 'light') await narrowest(page, name);
       }
