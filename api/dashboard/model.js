@@ -105,7 +105,9 @@ function versionTable(model, versions, metrics, again) {
     shown.map((metric, at) => h('td', { class: `number${at < 1 ? '' : ' wide-only'}` }, number(version.metrics[metric]))),
     h('td', { class: 'wide-only' }, version.algorithm),
     h('td', { class: 'wide-only' }, version.run ? h('a', { href: hashOf(['runs', version.run]) }, shortRun(version.run)) : '–'),
-    h('td', { class: 'number' }, time(version.created_ms), h('small', {}, who(version.by))),
+    h('td', { class: 'number' }, time(version.created_ms),
+      // Who isn't said where the run beside it says it.
+      version.by.startsWith('step ') ? null : h('small', {}, who(version.by))),
     h('td', { class: 'row-actions' }, version.deleted ? null
       : roleButton('Promote…', { of: `version ${version.version}`, role: 'deployer', cluster: true, onclick: () => promote(model, version, again) }))))).element;
 }
