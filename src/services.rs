@@ -5,16 +5,20 @@
 
 use anyhow::Context;
 use gristmill_backends::state::embedded::Synchronous;
+use gristmill_scheduler::schedules::SchedulesKeeper;
+use gristmill_scheduler::triggers::TriggersKeeper;
 use gristmill_telemetry::Telemetry;
 use gristmill_worker_runtime::Drain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::cli::{SchedulerArgs, UpArgs, WorkerArgs};
+use crate::api::{ApiPart, bind};
+use crate::cli::{SchedulerArgs, ServeArgs, UpArgs, WorkerArgs};
 use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
 use crate::home::Home;
 use crate::observe::listen;
 use crate::problem::{Exit, Problem};
+use crate::serve::OnlinePart;
 use crate::settings::Settings;
 
 /// SIGTERM and SIGINT, one after the other.
@@ -47,6 +51,7 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
     let broker = open_broker(settings).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
     let _reconciling = reconcile(&home);
+    let _keeping = keep_times(&home);
     let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, || scheduler.is_broken()).await?;
@@ -81,13 +86,38 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
     let _reconciling = reconcile(&home);
+    let _keeping = keep_times(&home);
     let contacts = vec![scheduler.store.clone(), worker.store.clone()];
     let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
+    let api = match if args.no_api { None } else { bind(args.api).await? } {
+        Some(listener) => Some(ApiPart::start(settings, &home, listener, &args.options).await?),
+        None => None,
+    };
+    let online = match args.serve {
+        Some(address) => Some(OnlinePart::start(settings, home.clone(), ServeArgs::at(address), telemetry).await?),
+        None => None,
+    };
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
-    wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
+    let is_broken =
+        || worker.is_broken() || scheduler.is_broken() || online.as_ref().is_some_and(OnlinePart::is_broken);
+    wait_for_end(&mut ends, is_broken).await?;
+    let api = api.map(|api| tokio::spawn(api.stop()));
+    if let Some(online) = online {
+        online.stop().await?;
+    }
     drain(&mut worker, &mut ends).await;
     scheduler.stop().await;
+    if let Some(api) = api {
+        api.await.context("the API ended badly")?;
+    }
     Ok(Exit::Success)
+}
+
+/// Fires schedules and triggers, beside other processes that do the same: each fires once.
+fn keep_times(home: &Home) -> [AbortOnDrop; 2] {
+    let schedules = SchedulesKeeper::new(home.state.clone(), home.artifacts.clone());
+    let triggers = TriggersKeeper::new(home.state.clone(), home.artifacts.clone());
+    [AbortOnDrop(tokio::spawn(schedules.run())), AbortOnDrop(tokio::spawn(triggers.run()))]
 }
 
 /// Brings the registry's logs and their copies together, beside everything else: nothing waits for it, since

@@ -238,6 +238,8 @@ pub fn made(output: &Output) -> Option<(&'static str, String)> {
             }
             ("file", text)
         }
+        Output::Values { values, metrics } if metrics.is_empty() => ("values", values.short()),
+        Output::Values { values, metrics } => ("values", format!("{}, {}", metrics_text(metrics), values.short())),
         Output::Nothing => return None,
     })
 }

@@ -90,6 +90,22 @@ pub struct Paged {
     pub cursor: Option<String>,
 }
 
+/// Where in a list of namespaces, and how much of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    pub namespace: Option<String>,
+    pub limit: Option<usize>,
+    pub cursor: Option<String>,
+}
+
+/// In which namespace.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InNamespace {
+    pub namespace: Option<String>,
+}
+
 /// How many items a page is to have.
 pub fn limit(asked: Option<usize>) -> Result<usize, Refusal> {
     match asked {

@@ -21,7 +21,7 @@ pub struct DatasetRef {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "made")]
 pub enum Output {
-    /// Ingest and transform. `quarantine` holds lines that couldn't be read, as Parquet.
+    /// Ingest, transform and Python. `quarantine` holds lines that couldn't be read, as Parquet.
     Dataset {
         dataset: DatasetRef,
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,9 @@ pub enum Output {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         quarantine: Option<Quarantined>,
     },
-    /// No-op.
+    /// Python, when it returns no dataset: the values as a JSON document, and those of them that are numbers.
+    Values { values: Digest, metrics: BTreeMap<String, f64> },
+    /// No-op, and Python that returns nothing.
     Nothing,
 }
 
@@ -109,6 +111,7 @@ impl Output {
             Output::Scores { artifact, quarantine, .. } => {
                 artifact.iter().copied().chain(quarantine.as_ref().map(|rows| rows.table)).collect()
             }
+            Output::Values { values, .. } => vec![*values],
             Output::Nothing => Vec::new(),
         }
     }
@@ -119,7 +122,7 @@ impl Output {
             Output::Dataset { dataset, .. } | Output::Checked { dataset, .. } => Some(dataset.rows),
             Output::Parts { parts } => Some(parts.values().map(|dataset| dataset.rows).sum()),
             Output::Model { rows, .. } | Output::Scores { rows, .. } => Some(*rows),
-            Output::Evaluation { .. } | Output::Version { .. } | Output::Nothing => None,
+            Output::Evaluation { .. } | Output::Version { .. } | Output::Values { .. } | Output::Nothing => None,
         }
     }
 }

@@ -257,3 +257,34 @@ proptest! {
         let _ = check("pipeline.yaml", &text, &[]);
     }
 }
+
+#[test]
+fn a_python_step_takes_datasets_and_makes_one() {
+    let pipeline = checked(
+        "
+name: python
+params: { limit: 3 }
+steps:
+  trips: { ingest: { source: trips.csv } }
+  parts: { split: { input: trips, test: 0.5 } }
+  clean: { python: { task: clean-up, inputs: { left: parts.train, right: parts.test }, params: { limit: '${limit}', deep: { a: [1] } } } }
+  there: { python: { task: report, inputs: { rows: clean } }, pool: gpu }
+  model: { train: { input: clean, target: late, features: { infer: true }, algorithm: { random_forest: {} } } }
+",
+        &[],
+    );
+    expect![[r#"
+        trips (ingest)
+        parts (split) <- trips
+        clean (python) <- parts.train <- parts.test
+        there (python) <- clean
+        model (train) <- clean
+        order: trips parts clean there model
+    "#]]
+    .assert_eq(&graph(&pipeline));
+    let pools: Vec<&str> = pipeline.steps.iter().map(|step| step.pool.as_str()).collect();
+    assert_eq!(pools, ["default", "default", "python", "gpu", "default"]);
+    let Some(Task::Python(python)) = pipeline.step("clean").map(|step| &step.task) else { panic!("it is Python") };
+    assert_eq!(python.params["limit"], 3);
+    assert_eq!(python.inputs.keys().collect::<Vec<_>>(), ["left", "right"]);
+}

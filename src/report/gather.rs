@@ -122,7 +122,7 @@ async fn gather_output(
             let evidence = read_json(artifacts, *evaluation, "its evidence").await;
             findings.evaluations.push(FoundEvidence { step: name.clone(), evidence });
         }
-        Output::Version { .. } | Output::Scores { .. } | Output::Nothing => {}
+        Output::Version { .. } | Output::Scores { .. } | Output::Values { .. } | Output::Nothing => {}
     }
 }
 

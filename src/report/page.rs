@@ -277,6 +277,7 @@ fn lineage(m: &mut Markup, history: &History) {
             Some(Output::Model { model, .. }) => row("model", *model),
             Some(Output::Evaluation { evaluation, .. }) => row("evidence", *evaluation),
             Some(Output::Version { name, version, model, .. }) => row(&format!("{name}@{version}"), *model),
+            Some(Output::Values { values, .. }) => row("values", *values),
             Some(Output::Scores { .. } | Output::Nothing) | None => {}
         }
     }

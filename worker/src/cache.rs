@@ -17,7 +17,7 @@ use crate::datasets::load_manifest;
 /// Raised whenever steps of a kind come to make something else of the same inputs.
 fn code_version(task: &Task) -> u32 {
     match task {
-        Task::Train(_) | Task::Tune(_) | Task::Register(_) | Task::Noop(_) => 1,
+        Task::Train(_) | Task::Tune(_) | Task::Register(_) | Task::Python(_) | Task::Noop(_) => 1,
         Task::Ingest(_)
         | Task::Transform(_)
         | Task::Expect(_)

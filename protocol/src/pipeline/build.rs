@@ -12,7 +12,7 @@ use super::references::StepInfo;
 use super::sense::registered_name;
 use super::source::{Node, Source};
 use super::steps::{PipelineFile, StepFile};
-use super::task::{Limit, Need, POOL_DEFAULT, Pipeline, RETRIES_DEFAULT, Step, Task};
+use super::task::{Limit, Need, POOL_DEFAULT, POOL_PYTHON, Pipeline, RETRIES_DEFAULT, Step, Task};
 
 /// Builds the pipeline; `warnings` and the parameters' values are the caller's to fill in.
 pub(super) fn build(source: &Source<'_>, root: &Node, infos: &[StepInfo<'_>]) -> Result<Pipeline, Vec<Complaint>> {
@@ -68,12 +68,13 @@ fn one(
         .limits
         .iter()
         .filter_map(|name| pipeline.limits.get(name).map(|capacity| Limit { name: name.clone(), capacity: *capacity }));
+    let pool = if file.python.is_some() { POOL_PYTHON } else { POOL_DEFAULT };
     Some(Step {
         needs: needs(info),
         when: file.when.unwrap_or_default(),
         retries: file.retries.unwrap_or(RETRIES_DEFAULT),
         timeout_ms: file.timeout.as_deref().and_then(|text| duration::parse(text).ok()),
-        pool: file.pool.clone().unwrap_or_else(|| POOL_DEFAULT.to_owned()),
+        pool: file.pool.clone().unwrap_or_else(|| pool.to_owned()),
         priority: file.priority.or(pipeline.priority).unwrap_or(0),
         limits: limits.collect(),
         cache: file.cache.unwrap_or(true),
@@ -97,7 +98,7 @@ fn needs(info: &StepInfo<'_>) -> Vec<Need> {
 }
 
 fn task(file: StepFile, info: &StepInfo<'_>, infos: &[StepInfo<'_>]) -> Option<Task> {
-    let StepFile { ingest, transform, expect, split, train, tune, validate, register, score, noop, .. } = file;
+    let StepFile { ingest, transform, expect, split, train, tune, validate, register, score, python, noop, .. } = file;
     let validate = validate.map(|mut validate| {
         // The worker sees one step alone; the name that the pipeline registers is known only here.
         let name = info.target("model").and_then(|reference| registered_name(infos, reference.target));
@@ -116,6 +117,7 @@ fn task(file: StepFile, info: &StepInfo<'_>, infos: &[StepInfo<'_>]) -> Option<T
         validate.map(Task::Validate),
         register.map(Task::Register),
         score.map(Task::Score),
+        python.map(Task::Python),
         noop.map(Task::Noop),
     ];
     tasks.into_iter().flatten().next()

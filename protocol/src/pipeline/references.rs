@@ -13,8 +13,8 @@ use super::sql;
 use super::task::Need;
 use crate::limits::STEPS_MAX;
 
-/// Kinds whose output is one dataset.
-const DATASET_KINDS: [&str; 3] = ["ingest", "transform", "expect"];
+/// Kinds whose output is one dataset. What a Python step returns is known only when it has run.
+const DATASET_KINDS: [&str; 4] = ["ingest", "transform", "expect", "python"];
 /// Kinds of steps that make a model.
 const MODEL_KINDS: [&str; 2] = ["train", "tune"];
 
@@ -128,6 +128,7 @@ impl<'t> Resolver<'_, 't, '_> {
                 found.extend(self.scoring_model(from));
                 found.extend(self.dataset(from, "input"));
             }
+            Some("python") => self.arguments(from, &mut found),
             _ => {}
         }
         for node in step.body.get("after").map(Node::items).unwrap_or_default() {
@@ -275,6 +276,28 @@ impl<'t> Resolver<'_, 't, '_> {
         let mut reference = self.found(key, target, span);
         reference.need.output = Some(part.to_owned());
         Some(reference)
+    }
+
+    /// The datasets of a Python step, and whether its arguments can be told apart by their names.
+    fn arguments(&mut self, from: usize, found: &mut Vec<Reference>) {
+        let steps = self.steps;
+        let [inputs, params] =
+            ["inputs", "params"].map(|key| steps[from].param(key).map(Node::entries).unwrap_or_default());
+        for entry in inputs {
+            if let Some(name) = entry.value.as_str() {
+                found.extend(self.dataset_named(from, "inputs", name, entry.value.span));
+            }
+        }
+        for entry in inputs.iter().chain(params) {
+            if is_name(&entry.key) && entry.key.contains('-') {
+                let message = format!("`{}` can't be the name of an argument in Python", entry.key);
+                self.say(entry.key_span, message, Some(format!("write `{}`", entry.key.replace('-', "_"))));
+            }
+        }
+        for entry in params.iter().filter(|entry| inputs.iter().any(|input| input.key == entry.key)) {
+            let message = format!("the argument `{}` is both an input and a parameter", entry.key);
+            self.say(entry.key_span, message, Some("give one of them another name".to_owned()));
+        }
     }
 
     fn tables(&mut self, from: usize, found: &mut Vec<Reference>) {

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::steps::PipelineFile;
 
 /// The kinds of steps, in the order in which a pipeline usually has them.
-pub const KINDS: [&str; 10] =
-    ["ingest", "transform", "expect", "split", "train", "tune", "validate", "register", "score", "noop"];
+pub const KINDS: [&str; 11] =
+    ["ingest", "transform", "expect", "split", "train", "tune", "validate", "register", "score", "python", "noop"];
 
 /// Says in the schema of a step that it has exactly one kind, and that a kind isn't null.
 pub(super) fn exactly_one_kind(schema: &mut Schema) {

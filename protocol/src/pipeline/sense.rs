@@ -365,7 +365,8 @@ impl Looker<'_, '_, '_> {
             let hint = "the table has the target under this name; choose another";
             self.error(entry.key_span, format!("an expression is called `{}`, like the target", entry.key), hint);
         }
-        let is_empty = seen.is_empty() && expressions.is_empty() && !features.has_unknown();
+        let infers = features.get("infer").is_some_and(|node| node.kind == Kind::Bool(true));
+        let is_empty = seen.is_empty() && expressions.is_empty() && !infers && !features.has_unknown();
         let knows_all = features.entries().iter().all(|entry| match entry.key.as_str() {
             "expressions" => matches!(entry.value.kind, Kind::Mapping(_)),
             key => !FEATURE_LISTS.contains(&key) || matches!(entry.value.kind, Kind::Sequence(_)),

@@ -108,6 +108,8 @@ pub struct StepFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub score: Option<Score>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub python: Option<Python>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub noop: Option<Noop>,
 
     /// Runs after these steps though it takes nothing from them.
@@ -124,7 +126,7 @@ pub struct StepFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "span", "pattern" = DURATION_PATTERN))]
     pub timeout: Option<String>,
-    /// The pool whose workers run it. Default `default`.
+    /// The pool whose workers run it. Default `default`, for `python` steps `python`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
     pub pool: Option<String>,
@@ -459,6 +461,23 @@ pub struct Score {
 
 fn is_default(bad: &BadLines) -> bool {
     *bad == BadLines::default()
+}
+
+/// Calls a function of Python workers with datasets. What it returns is a dataset, or metrics and other values.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Python {
+    /// The task: the name that the function has with its workers, `@gristmill.task("name")`.
+    #[schemars(extend("format" = "name", "pattern" = NAME_PATTERN))]
+    pub task: String,
+    /// The datasets that the function gets, each by the name of an argument.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = json!({ "format": "name", "pattern": NAME_PATTERN })))]
+    pub inputs: IndexMap<String, String>,
+    /// Other arguments of the function, each by its name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    #[schemars(extend("propertyNames" = json!({ "format": "name", "pattern": NAME_PATTERN })))]
+    pub params: IndexMap<String, Value>,
 }
 
 /// Does nothing, in as many tasks as asked for: for trying out pools and for benchmarks.

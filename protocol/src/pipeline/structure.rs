@@ -294,6 +294,7 @@ impl Walker<'_, '_> {
                 ["steps"] => "a step",
                 ["params"] => "a parameter",
                 ["steps", .., "expressions"] => "an expression",
+                ["steps", _, "python", ..] => "an argument",
                 _ => "a limit",
             };
             let message = format!("`{}` can't be the name of {what}", shorten(&entry.key));

@@ -10,12 +10,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::complaint::Complaints;
-use super::steps::{Expect, Ingest, Noop, Register, Score, Split, Train, Transform, Tune, Validate, When};
+use super::steps::{Expect, Ingest, Noop, Python, Register, Score, Split, Train, Transform, Tune, Validate, When};
 
 /// How often a step is tried again when it doesn't say.
 pub const RETRIES_DEFAULT: u16 = 2;
 /// The pool of steps that don't name one.
 pub const POOL_DEFAULT: &str = "default";
+/// The pool of Python steps that don't name one: other workers can't do them.
+pub const POOL_PYTHON: &str = "python";
 
 /// A pipeline that was checked as a whole, with its parameters put in.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,6 +98,7 @@ pub enum Task {
     Validate(Validate),
     Register(Register),
     Score(Score),
+    Python(Python),
     Noop(Noop),
 }
 
@@ -112,6 +115,7 @@ impl Task {
             Task::Validate(_) => "validate",
             Task::Register(_) => "register",
             Task::Score(_) => "score",
+            Task::Python(_) => "python",
             Task::Noop(_) => "noop",
         }
     }

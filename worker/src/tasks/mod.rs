@@ -82,7 +82,7 @@ pub(crate) fn world(context: &TaskContext<'_>, payload: &StepPayload) -> Result<
             Ok(Some(String::new()))
         }
         // Registering is an effect outside, and is the same for the same run and step anyway.
-        Task::Register(_) | Task::Noop(_) => Ok(None),
+        Task::Register(_) | Task::Python(_) | Task::Noop(_) => Ok(None),
     }
 }
 
@@ -102,6 +102,11 @@ pub(crate) fn step(
         Task::Validate(validate) => validate::validate(context, validate, payload),
         Task::Register(register) => register::register(context, register),
         Task::Score(score) => score::plan(context, score, payload, cache_key),
+        Task::Python(python) => {
+            let message = format!("the Python task `{}` came to a worker that runs no Python", python.task);
+            let hint = "start a Python worker for the step's pool: `gristmill-worker MODULE --pools POOL`";
+            Err(Failure::new(ErrorCode::BadPipeline, message).with_hint(hint))
+        }
         Task::Noop(noop) => noop::plan(context, noop, cache_key),
     }
 }

@@ -1,0 +1,1 @@
+"""Submitting runs and scoring rows over RabbitMQ."""

@@ -1,0 +1,5 @@
+"""`python -m gristmill.worker`."""
+
+from gristmill.worker.cli import main
+
+main()
