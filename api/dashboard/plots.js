@@ -11,6 +11,8 @@ const LEFT = 50;
 const RIGHT = 12;
 const TOP = 12;
 const BOTTOM = 40;
+// The part of a metric that its axis spans at the least.
+const SPAN_MIN = 0.01;
 
 /** From values to pixels, in a straight line; a range that has no width is given some. */
 function scale(from, to, first, last) {
@@ -76,12 +78,14 @@ export function dot(on, point, words, { radius = 3.2, style = 'point' } = {}) {
 export function overVersions(name, points) {
   const values = points.map((point) => point.y);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const pad = (high - low) * 0.12 || Math.abs(high) * 0.05 || 0.5;
+  // Differences that nobody would call one don't look like a fall.
+  const span = Math.max(high - low, SPAN_MIN * Math.abs(high)) || 1;
+  const [middle, reach] = [(low + high) / 2, span * 0.62];
   const first = points[0].x;
   const last = points.at(-1).x;
   const alt = `${name} over versions ${first} to ${last}, from ${number(low)} to ${number(high)}; the table of versions has all values`;
   const whole = ticks(first, last, 6).filter((value) => Number.isInteger(value));
-  return plane({ x: [first, last], y: [low - pad, high + pad], xLabel: 'version', alt, xTicks: whole.length > 0 ? whole : [first] }, (on) => [
+  return plane({ x: [first, last], y: [middle - reach, middle + reach], xLabel: 'version', alt, xTicks: whole.length > 0 ? whole : [first] }, (on) => [
     line(on, points),
     points.map((point) => dot(on, point, `version ${point.x}: ${number(point.y)}${point.alias ? `, ${point.alias}` : ''}`, { radius: point.alias ? 5 : 3.2, style: point.alias ? 'point marked' : 'point' })),
     aliasLabels(on, points),

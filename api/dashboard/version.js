@@ -32,5 +32,5 @@ export function versionSection(version, signal) {
       ['signed by', (version.signed_by ?? []).length > 0 ? version.signed_by.join(', ') : null],
       ...Object.entries(version.tags ?? {}),
     ]),
-    version.evidence ? later('Gates and curves', () => artifactJson(version.evidence, signal), (evidence) => evidenceView(`version ${version.version}`, evidence)) : null);
+    version.evidence ? later('Gates, all metrics and curves', () => artifactJson(version.evidence, signal), (evidence) => evidenceView(`version ${version.version}`, evidence)) : null);
 }
