@@ -1,87 +1,145 @@
-//! `api`: what other programs ask over HTTP. MLflow's REST API is answered here: its clients register, find, alias and
-//! download models, log runs of their own, and see those of pipelines.
+//! `api`, and the part of `up` that answers over HTTP: the API, the dashboard and MLflow's REST API on one address, let in
+//! by the same tokens.
 
 mod pipeline_runs;
+mod serving;
 
-use std::future::IntoFuture as _;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
-use axum::Extension;
 use axum::extract::Request;
-use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn};
-use axum::response::{IntoResponse as _, Response};
-use gristmill_mlflow::{Mlflow, router};
+use axum::response::Response;
+use gristmill_api::{Api, ApiSettings, MlflowCaller, ServerSettings, router, serve, tls};
+use gristmill_mlflow::{Caller, Mlflow};
+use gristmill_worker::online::endpoints::Endpoints;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 use self::pipeline_runs::JournalRuns;
-use crate::cli::ApiArgs;
+use self::serving::RegistryServing;
+pub use self::serving::prove;
+use crate::cli::{ApiArgs, ApiOptions};
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::services::Ends;
 use crate::settings::Settings;
 
-/// How long requests at hand may take when the server ends.
-const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// Where the API is when nobody says.
+const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
 /// `gristmill api`.
 pub async fn api(settings: &Settings, args: ApiArgs) -> anyhow::Result<Exit> {
     let mut ends = Ends::new()?;
     let home = Home::open(settings).await?;
-    let runs = Arc::new(JournalRuns::new(home.state.clone()));
-    let mlflow = Mlflow::new(home.registry, home.state, home.artifacts, Some(runs));
-    let listener = TcpListener::bind(args.listen).await;
-    let listener = listener.with_context(|| format!("failed to listen at `{}`", args.listen))?;
-    let address = listener.local_addr()?;
-    eprintln!("the API is at http://{address}; for MLflow: export MLFLOW_TRACKING_URI=http://{address}");
-    if !address.ip().is_loopback() {
-        eprintln!("warning: whoever reaches {address} can change registered models: there are no tokens yet");
-    }
-    let router = router(Arc::new(mlflow)).layer(from_fn(from_here));
-    let router = if address.ip().is_loopback() { router.layer(Extension(Local)) } else { router };
-    let (told, hear) = oneshot::channel();
-    let served = axum::serve(listener, router).with_graceful_shutdown(async move {
+    let listener = listen(args.listen.unwrap_or(ADDRESS)).await?;
+    let part = ApiPart::start(&home, listener, &args.options).await?;
+    ends.next().await;
+    // A second signal ends it at once.
+    tokio::spawn(async move {
         ends.next().await;
-        told.send(()).ok();
-        // A second signal ends it at once.
-        tokio::spawn(async move {
-            ends.next().await;
-            std::process::exit(Exit::Failed as i32);
-        });
+        std::process::exit(Exit::Failed as i32);
     });
-    tokio::select! {
-        served = served.into_future() => served.context("failed to serve")?,
-        () = async {
-            hear.await.ok();
-            tokio::time::sleep(DRAIN_MAX).await;
-        } => return Err(Problem::failed("requests were cut: they took too long to end").into()),
+    match part.stop().await {
+        0 => Ok(Exit::Success),
+        cut => Err(Problem::failed(format!("{cut} connections were cut: their requests took too long to end")).into()),
     }
-    Ok(Exit::Success)
 }
 
-/// Refuses what a page of another site makes a browser ask: there are no tokens that such a page wouldn't have.
-async fn from_here(request: Request, next: Next) -> Response {
-    if is_elsewheres(&request) {
-        let body = r#"{"error_code":"PERMISSION_DENIED","message":"requests of pages of other sites are refused"}"#;
-        return (StatusCode::FORBIDDEN, [(header::CONTENT_TYPE, "application/json")], body).into_response();
+/// Binds the address that was asked for, or the usual one: that it's taken is no reason not to start the rest.
+pub async fn bind(asked: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match asked {
+        Some(address) => listen(address).await.map(Some),
+        None => match TcpListener::bind(ADDRESS).await {
+            Ok(listener) => Ok(Some(listener)),
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {
+                eprintln!("warning: the API isn't served: {ADDRESS} is taken; name another with `--api`");
+                Ok(None)
+            }
+            Err(error) => Err(error).with_context(|| format!("failed to listen at `{ADDRESS}`")),
+        },
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("failed to listen at `{address}`"))
+}
+
+/// The API in this process.
+pub struct ApiPart {
+    api: Arc<Api>,
+    stop: oneshot::Sender<()>,
+    served: JoinHandle<usize>,
+}
+
+impl ApiPart {
+    /// Starts to answer.
+    pub async fn start(home: &Home, listener: TcpListener, options: &ApiOptions) -> anyhow::Result<ApiPart> {
+        let address = listener.local_addr()?;
+        let encryption = match (&options.tls_certificate, &options.tls_key) {
+            (Some(certificate), Some(key)) => Some(tls(certificate, key).context("connections can't be encrypted")?),
+            _ => None,
+        };
+        let settings = ApiSettings {
+            is_local: address.ip().is_loopback(),
+            local_name: crate::who(),
+            is_encrypted: encryption.is_some(),
+            trace_url: options.trace_url.clone(),
+        };
+        let serving =
+            RegistryServing::new(home.registry.clone(), Endpoints::new(home.state.clone()), home.state.clone());
+        let api = Arc::new(Api::new(
+            home.state.clone(),
+            home.artifacts.clone(),
+            home.registry.clone(),
+            Some(Arc::new(serving)),
+            settings,
+        ));
+        let runs = Arc::new(JournalRuns::new(home.state.clone()));
+        let mlflow = Mlflow::new(home.registry.clone(), home.state.clone(), home.artifacts.clone(), Some(runs));
+        let mlflow = gristmill_mlflow::router(Arc::new(mlflow)).layer(from_fn(named));
+        let scheme = if encryption.is_some() { "https" } else { "http" };
+        eprintln!("the API is at {scheme}://{address}; for MLflow: export MLFLOW_TRACKING_URI={scheme}://{address}");
+        warn(home, address, encryption.is_some()).await?;
+        let router = router(&api, Some(mlflow));
+        let server = ServerSettings { tls: encryption, ..ServerSettings::default() };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let served = tokio::spawn(serve(listener, router, server, async {
+            // A sender that is dropped has asked for the same.
+            stopped.await.ok();
+        }));
+        Ok(ApiPart { api, stop, served })
+    }
+
+    /// Answers what is at hand and ends. Returns how many connections had to be cut.
+    pub async fn stop(self) -> usize {
+        self.api.end().await;
+        self.stop.send(()).ok();
+        self.served.await.unwrap_or_default()
+    }
+}
+
+/// Says what whoever opens a server to others should know.
+async fn warn(home: &Home, address: SocketAddr, is_encrypted: bool) -> anyhow::Result<()> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    if !is_encrypted {
+        eprintln!("warning: whoever is between sees tokens and data; encrypt with `--tls-certificate` and `--tls-key`");
+    }
+    if home.state.keys("token/", "", 1).await?.is_empty() {
+        eprintln!("hint: nobody is let in without a token; `gristmill token create NAME --role admin` makes one");
+    }
+    Ok(())
+}
+
+/// MLflow's API does things in the name of the token.
+async fn named(mut request: Request, next: Next) -> Response {
+    if let Some(MlflowCaller(name)) = request.extensions().get::<MlflowCaller>().cloned() {
+        request.extensions_mut().insert(Caller(name));
     }
     next.run(request).await
 }
-
-fn is_elsewheres(request: &Request) -> bool {
-    let text = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let (host, origin) = (text(header::HOST), text(header::ORIGIN));
-    let is_of_another_site = origin.is_some_and(|origin| origin.split_once("://").map(|(_, place)| place) != host);
-    // A name that somebody else made point here, as a page does that rebinds its own.
-    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
-    let is_renamed = request.extensions().get::<Local>().is_some()
-        && name.is_some_and(|name| !matches!(name, "localhost" | "127.0.0.1" | "[::1]"));
-    is_of_another_site || is_renamed
-}
-
-/// Marks requests of a server that listens for this machine alone.
-#[derive(Clone, Copy)]
-struct Local;

@@ -11,7 +11,10 @@ mod registry;
 mod serving;
 
 pub use registry::{AliasCommand, ModelArgs, PromoteArgs, RegistryArgs, RegistryCommand, RollbackArgs};
-pub use serving::{ApiArgs, CaptureArgs, EndpointArgs, EndpointCommand, EndpointSetArgs, ServeArgs};
+pub use serving::{
+    ApiArgs, ApiOptions, CaptureArgs, EndpointArgs, EndpointCommand, EndpointSetArgs, ServeArgs, TokenArgs,
+    TokenCommand,
+};
 
 /// Machine-learning pipelines as durable, distributed work.
 #[derive(Debug, Parser)]
@@ -64,7 +67,8 @@ pub enum Command {
     /// Work: take tasks of some pools and do them. Any number may run.
     #[command(after_help = "Examples:\n  gristmill worker\n  gristmill worker --pools default,bigmem --slots 4")]
     Worker(WorkerArgs),
-    /// A scheduler and a worker in one process, embedded or on servers.
+    /// A scheduler, a worker, the API and the dashboard in one process, embedded or on servers.
+    #[command(after_help = "Examples:\n  gristmill up\n  gristmill up --api 127.0.0.1:5001 --serve 127.0.0.1:8080")]
     Up(UpArgs),
     /// Serve the registered models over HTTP, for the clients of Triton, KServe, MLflow, SageMaker and Vertex AI; over
     /// gRPC, by queue and of streams where that is asked for.
@@ -72,11 +76,16 @@ pub enum Command {
         after_help = "Examples:\n  gristmill serve\n  gristmill serve --listen 0.0.0.0:8080 --model flight-delays\n  curl http://127.0.0.1:8080/v2/models\n  curl http://127.0.0.1:8080/invocations -H 'content-type: application/json' -d '{\"dataframe_records\": [{\"distance\": 200}]}'"
     )]
     Serve(ServeArgs),
-    /// Answer MLflow's clients: registered models and versions, runs of theirs, and those of pipelines.
+    /// Serve the API and the dashboard, and answer MLflow's clients.
     #[command(
-        after_help = "Example:\n  gristmill api &\n  export MLFLOW_TRACKING_URI=http://127.0.0.1:5000\n  python -c 'import mlflow; print(mlflow.search_registered_models())'"
+        after_help = "Examples:\n  gristmill api\n  gristmill api --listen 0.0.0.0:5000 --tls-certificate server.pem --tls-key server.key\n  gristmill api &\n  export MLFLOW_TRACKING_URI=http://127.0.0.1:5000\n  python -c 'import mlflow; print(mlflow.search_registered_models())'"
     )]
     Api(ApiArgs),
+    /// Make, list and revoke the tokens that the API lets in.
+    #[command(
+        after_help = "Examples:\n  gristmill token create ann --role admin\n  gristmill token list\n  gristmill token revoke 8f14e45fceea167a"
+    )]
+    Token(TokenArgs),
     /// Put a champion, a canary and shadows behind one name that clients ask.
     #[command(
         after_help = "Examples:\n  gristmill endpoint set delays --champion flight-delays@champion --canary flight-delays@4 --share 0.1\n  gristmill endpoint show delays"
@@ -262,6 +271,17 @@ pub struct WorkerArgs {
 pub struct UpArgs {
     #[command(flatten)]
     pub worker: WorkerArgs,
+    /// The address of the API and the dashboard. Default: 127.0.0.1:5000, unless that is taken.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_API_LISTEN")]
+    pub api: Option<SocketAddr>,
+    /// Serve neither API nor dashboard.
+    #[arg(long, conflicts_with = "api")]
+    pub no_api: bool,
+    #[command(flatten)]
+    pub options: ApiOptions,
+    /// Serve the registered models too, over HTTP at this address, as `gristmill serve` does.
+    #[arg(long, value_name = "ADDRESS")]
+    pub serve: Option<SocketAddr>,
 }
 
 #[derive(Debug, Args)]

@@ -210,7 +210,7 @@ fn comparison_text(seen: &Comparison) -> String {
     parts.join(", ")
 }
 
-fn show_json(document: &EndpointDocument, seen: &[EndpointSeen]) -> Value {
+pub fn show_json(document: &EndpointDocument, seen: &[EndpointSeen]) -> Value {
     let shadow = |(model, seen): (&str, Comparison)| {
         let advice = advise(&seen, &Bars::default());
         let verdict = match advice {

@@ -58,6 +58,7 @@ mod settings;
 mod show;
 mod submission;
 mod text;
+mod token;
 mod trace;
 mod trials;
 
@@ -117,6 +118,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Up(args) => services::up(settings, args, telemetry).await,
         Command::Serve(args) => serve::serve(settings, args, telemetry).await,
         Command::Api(args) => api::api(settings, args).await,
+        Command::Token(args) => token::token(settings, args).await,
         Command::Endpoint(args) => endpoint::endpoint(settings, args).await,
         Command::Registry(args) => registry::registry(settings, args).await,
         Command::Doctor(args) => doctor::doctor(settings, args).await,

@@ -20,6 +20,7 @@ use gristmill_worker::online::source::RegistrySource;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use self::follow::{EndpointFollower, follow};
 use crate::cli::{CaptureArgs, ServeArgs};
@@ -29,6 +30,9 @@ use crate::problem::{Exit, Problem};
 use crate::services::Ends;
 use crate::settings::Settings;
 
+/// How often it is looked at whether a way has broken.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// `gristmill serve`.
 pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) -> anyhow::Result<Exit> {
     if args.queue.is_some() {
@@ -37,8 +41,70 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
     if !args.streams.is_empty() {
         broker_of(settings, "--stream")?;
     }
-    let ends = Ends::new()?;
+    let mut ends = Ends::new()?;
     let home = Home::read(settings).await?;
+    let mut online = OnlinePart::start(settings, home, args, telemetry).await?;
+    tokio::select! {
+        () = ends.next() => {}
+        () = online.ended() => {}
+    }
+    online.stop().await
+}
+
+/// Online scoring in this process.
+pub struct OnlinePart {
+    stop: watch::Sender<bool>,
+    serving: JoinHandle<anyhow::Result<usize>>,
+}
+
+impl OnlinePart {
+    /// Starts to answer.
+    pub async fn start(
+        settings: &Settings,
+        home: Home,
+        args: ServeArgs,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<OnlinePart> {
+        let (stop, ended) = watch::channel(false);
+        let ready = prepare(settings, home, args, telemetry, ended).await?;
+        let settings = settings.clone();
+        Ok(OnlinePart { stop, serving: tokio::spawn(async move { ready.run(&settings).await }) })
+    }
+
+    /// Whether it has ended, which it doesn't by itself.
+    pub fn is_broken(&self) -> bool {
+        self.serving.is_finished()
+    }
+
+    /// Waits until it has ended by itself: a way in which requests come is broken.
+    async fn ended(&mut self) {
+        let mut look = tokio::time::interval(LOOK);
+        while !self.serving.is_finished() {
+            look.tick().await;
+        }
+    }
+
+    /// Answers what is at hand and ends.
+    pub async fn stop(self) -> anyhow::Result<Exit> {
+        self.stop.send_replace(true);
+        match self.serving.await.context("online scoring ended badly")?? {
+            0 => Ok(Exit::Success),
+            cut => {
+                let text = format!("{cut} requests or connections were cut: they took too long to end");
+                Err(Problem::failed(text).into())
+            }
+        }
+    }
+}
+
+/// Loads what is to be served and binds the address.
+async fn prepare(
+    settings: &Settings,
+    home: Home,
+    args: ServeArgs,
+    telemetry: &Telemetry,
+    ended: watch::Receiver<bool>,
+) -> anyhow::Result<Ready> {
     let source = Arc::new(RegistrySource::new(home.registry.clone(), Handle::current()));
     let models = Models::new(source.clone(), usize::try_from(args.memory << 20).unwrap_or(usize::MAX));
     models.refresh().await.context("failed to list the registered models")?;
@@ -81,36 +147,38 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
         hide_schema: args.hide_schema,
         ..ServerSettings::default()
     };
-    let ways = Ways { scoring, server, ended: ended(ends) };
-    let following = tokio::spawn(follow(ways.scoring.clone(), source, endpoints));
-    let served = tokio::try_join!(
-        ways.http(listener),
-        ways.grpc(args.grpc),
-        ways.queue(settings, args.queue.as_deref()),
-        ways.streams(settings, streams),
-    );
-    following.abort();
-    let scoring = ways.scoring;
-    tokio::task::spawn_blocking(move || scoring.finish()).await.context("captured requests may be lost")?;
-    let (http, grpc, queue, ()) = served?;
-    match http + grpc + queue {
-        0 => Ok(Exit::Success),
-        cut => {
-            Err(Problem::failed(format!("{cut} requests or connections were cut: they took too long to end")).into())
-        }
-    }
+    let ways = Ways { scoring, server, ended };
+    Ok(Ready { ways, listener, grpc: args.grpc, queue: args.queue, streams, source, endpoints })
 }
 
-/// Becomes true with the first signal.
-fn ended(mut ends: Ends) -> watch::Receiver<bool> {
-    let (sender, receiver) = watch::channel(false);
-    tokio::spawn(async move {
-        ends.next().await;
-        sender.send_replace(true);
-        // Whoever waits holds a receiver; the sender must outlive them all.
-        sender.closed().await;
-    });
-    receiver
+/// What is about to be served.
+struct Ready {
+    ways: Ways,
+    listener: TcpListener,
+    grpc: Option<SocketAddr>,
+    queue: Option<String>,
+    streams: Vec<StreamSettings>,
+    source: Arc<RegistrySource>,
+    endpoints: EndpointFollower,
+}
+
+impl Ready {
+    /// Serves until the end; returns how many requests and connections were cut then.
+    async fn run(self, settings: &Settings) -> anyhow::Result<usize> {
+        let Ready { ways, listener, grpc, queue, streams, source, endpoints } = self;
+        let following = tokio::spawn(follow(ways.scoring.clone(), source, endpoints));
+        let served = tokio::try_join!(
+            ways.http(listener),
+            ways.grpc(grpc),
+            ways.queue(settings, queue.as_deref()),
+            ways.streams(settings, streams),
+        );
+        following.abort();
+        let scoring = ways.scoring;
+        tokio::task::spawn_blocking(move || scoring.finish()).await.context("captured requests may be lost")?;
+        let (http, grpc, queue, ()) = served?;
+        Ok(http + grpc + queue)
+    }
 }
 
 /// The ways in which requests come. Each serves until the end, and returns how many it had to cut then; one that can't

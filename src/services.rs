@@ -10,11 +10,13 @@ use gristmill_worker_runtime::Drain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::cli::{SchedulerArgs, UpArgs, WorkerArgs};
+use crate::api::{ApiPart, bind};
+use crate::cli::{SchedulerArgs, ServeArgs, UpArgs, WorkerArgs};
 use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
 use crate::home::Home;
 use crate::observe::listen;
 use crate::problem::{Exit, Problem};
+use crate::serve::OnlinePart;
 use crate::settings::Settings;
 
 /// SIGTERM and SIGINT, one after the other.
@@ -83,10 +85,27 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let _reconciling = reconcile(&home);
     let contacts = vec![scheduler.store.clone(), worker.store.clone()];
     let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
+    let api = match if args.no_api { None } else { bind(args.api).await? } {
+        Some(listener) => Some(ApiPart::start(&home, listener, &args.options).await?),
+        None => None,
+    };
+    let online = match args.serve {
+        Some(address) => Some(OnlinePart::start(settings, home.clone(), ServeArgs::at(address), telemetry).await?),
+        None => None,
+    };
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
-    wait_for_end(&mut ends, || worker.is_broken() || scheduler.is_broken()).await?;
+    let is_broken =
+        || worker.is_broken() || scheduler.is_broken() || online.as_ref().is_some_and(OnlinePart::is_broken);
+    wait_for_end(&mut ends, is_broken).await?;
+    let api = api.map(|api| tokio::spawn(api.stop()));
+    if let Some(online) = online {
+        online.stop().await?;
+    }
     drain(&mut worker, &mut ends).await;
     scheduler.stop().await;
+    if let Some(api) = api {
+        api.await.context("the API ended badly")?;
+    }
     Ok(Exit::Success)
 }
 

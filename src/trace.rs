@@ -8,7 +8,6 @@ use gristmill_scheduler::history::{AttemptHistory, AttemptOutcome, GroupHistory,
 use gristmill_scheduler_core::GroupKind;
 use serde_json::{Map, Value, json};
 
-use crate::show;
 use crate::text;
 
 /// Children of one expansion that get a line each; more are told together.

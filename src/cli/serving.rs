@@ -1,9 +1,15 @@
-//! `serve` and `endpoint`.
+//! `serve`, `endpoint`, `api` and `token`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
+use gristmill_protocol::api::Role;
+
+/// Memory that models may take unless told otherwise, in MiB.
+const MODELS_MIB: u64 = 1024;
+/// Milliseconds that a request may take unless told otherwise.
+const TIMEOUT_MS: u64 = 5_000;
 
 #[derive(Debug, Args)]
 pub struct ServeArgs {
@@ -24,13 +30,13 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME")]
     pub model: Option<String>,
     /// Memory that models may take, in MiB; those used least lately go first.
-    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    #[arg(long, value_name = "MIB", default_value_t = MODELS_MIB, value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
     pub memory: u64,
     /// Threads that run models. Default: the machine's cores.
     #[arg(long, value_name = "N", value_parser = threads)]
     pub threads: Option<usize>,
     /// Milliseconds that a request may take that doesn't say so itself.
-    #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=300_000))]
+    #[arg(long, value_name = "MS", default_value_t = TIMEOUT_MS, value_parser = clap::value_parser!(u64).range(1..=300_000))]
     pub timeout_ms: u64,
     /// Leave what columns a model has out of errors.
     #[arg(long)]
@@ -59,11 +65,116 @@ pub struct CaptureArgs {
     pub capture_hash_key: Option<String>,
 }
 
+impl ServeArgs {
+    /// Over HTTP at an address, all else as usual.
+    pub fn at(listen: SocketAddr) -> ServeArgs {
+        ServeArgs {
+            listen,
+            grpc: None,
+            queue: None,
+            streams: Vec::new(),
+            model: None,
+            memory: MODELS_MIB,
+            threads: None,
+            timeout_ms: TIMEOUT_MS,
+            hide_schema: false,
+            capture: CaptureArgs {
+                capture: None,
+                capture_share: 1.0,
+                capture_drop: Vec::new(),
+                capture_hash: Vec::new(),
+                capture_hash_key: None,
+            },
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct ApiArgs {
-    /// The address to listen at.
-    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_API_LISTEN", default_value = "127.0.0.1:5000")]
-    pub listen: SocketAddr,
+    /// The address to listen at. Default: 127.0.0.1:5000.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_API_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub options: ApiOptions,
+}
+
+/// How the API is served.
+#[derive(Debug, Args)]
+pub struct ApiOptions {
+    /// Encrypt connections to the API: a file in PEM with its certificate, then those that vouch for it.
+    #[arg(long, value_name = "FILE", env = "GRISTMILL_TLS_CERTIFICATE", requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// The certificate's key, a file in PEM.
+    #[arg(long, value_name = "FILE", env = "GRISTMILL_TLS_KEY", requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Where the dashboard links to for a run's trace, such as `https://jaeger.example/trace/{trace}`.
+    #[arg(long, value_name = "URL", env = "GRISTMILL_TRACE_URL")]
+    pub trace_url: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct TokenArgs {
+    #[command(subcommand)]
+    pub command: TokenCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it, this once. From the first one on the API asks everybody for one.
+    #[command(
+        after_help = "Examples:\n  gristmill token create ann --role admin\n  gristmill token create nightly --role submitter --namespace team-a --expires-days 90"
+    )]
+    Create {
+        /// In whose name things are done with it.
+        name: String,
+        /// What it may do.
+        #[arg(long)]
+        role: TokenRole,
+        /// A namespace that it may see and work in; may be given more than once. Default: all.
+        #[arg(long = "namespace", value_name = "NAME", default_value = "*")]
+        namespaces: Vec<String>,
+        /// Days until it ends by itself. Default: it doesn't.
+        #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=3650))]
+        expires_days: Option<u32>,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List tokens, without their secrets.
+    List {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// End a token: servers refuse it within a second.
+    Revoke {
+        /// Its id, as `list` shows it.
+        id: String,
+    },
+}
+
+/// What a token may do; each role may do all that those before it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TokenRole {
+    /// Read.
+    Viewer,
+    /// Submit, cancel and resume runs; keep pipelines; set schedules and triggers.
+    Submitter,
+    /// Move aliases, set endpoints, requeue dead letters.
+    Deployer,
+    /// Make tokens, drop dead letters, read the audit.
+    Admin,
+}
+
+impl From<TokenRole> for Role {
+    fn from(role: TokenRole) -> Role {
+        match role {
+            TokenRole::Viewer => Role::Viewer,
+            TokenRole::Submitter => Role::Submitter,
+            TokenRole::Deployer => Role::Deployer,
+            TokenRole::Admin => Role::Admin,
+        }
+    }
 }
 
 #[derive(Debug, Args)]

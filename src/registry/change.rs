@@ -1,13 +1,12 @@
 //! What changes registered models. Each is one fact of the model's log, in the name of whoever runs the program.
 
 use bytes::Bytes;
-use gristmill_ml::model::Model;
 use gristmill_protocol::Digest;
 use gristmill_registry::{Promotion, VersionView};
-use gristmill_worker::online::Served;
 use serde_json::json;
 
 use super::{acting, print_json, reference_json};
+use crate::api::prove;
 use crate::artifacts;
 use crate::cli::{AliasCommand, PromoteArgs, RollbackArgs};
 use crate::home::Home;
@@ -34,15 +33,7 @@ pub async fn promote(settings: &Settings, args: PromoteArgs) -> anyhow::Result<E
 pub async fn rollback(settings: &Settings, args: RollbackArgs) -> anyhow::Result<Exit> {
     let home = Home::read(settings).await?;
     let (acting, _) = acting(&home, &args.why).await?;
-    let loads = |bytes: &[u8]| {
-        let model = Model::from_bytes(bytes).map_err(|error| error.to_string())?;
-        Served::new(model).map(drop).map_err(|error| error.to_string())
-    };
-    // What came from outside is in a format that nothing here reads; that its files are whole is all that can be known.
-    let prove = |version: &VersionView, bytes: &Bytes| match version.new.algorithm.as_str() {
-        gristmill_mlflow::ALGORITHM => Ok(()),
-        _ => loads(bytes),
-    };
+    let prove = |version: &VersionView, bytes: &Bytes| prove(&version.new.algorithm, bytes);
     let moved = acting.rollback(&args.name, &args.alias, &prove).await?;
     let from = moved.from.map(|from| format!(", not {from} any more")).unwrap_or_default();
     println!("{}@{} is version {}{from}", args.name, args.alias, moved.to);

@@ -19,7 +19,6 @@ use super::gather::{Findings, FoundEvidence, FoundModel};
 use super::markup::{Markup, attr, class};
 use super::page::{note, section, table};
 use super::search;
-use crate::show;
 use crate::text;
 
 /// Input columns whose importance is shown.
