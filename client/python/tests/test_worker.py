@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Cluster, Process, Servers, wait_for
+from conftest import ROOT, Cluster, Process, Servers, wait_for
 
 
 @pytest.fixture
@@ -84,6 +84,14 @@ def test_python_steps_take_and_make_datasets(cluster: Cluster, table: Path) -> N
     steps = shown["steps"]
     assert shown["status"] == "succeeded", shown
     assert [steps[name]["rows"] for name in ("clean", "checked", "sums", "empty", "after")] == [901, 901, 7, 0, 1]
+    assert worker.end() == 0
+
+
+def test_the_example_runs(cluster: Cluster) -> None:
+    folder = ROOT / "examples" / "python-steps"
+    worker = cluster.python_worker("--slots", "2", module="tasks", folder=folder)
+    shown = cluster.wait(cluster.submit_file(folder / "pipeline.yaml"))
+    assert shown["status"] == "succeeded", shown
     assert worker.end() == 0
 
 

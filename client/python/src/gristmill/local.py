@@ -35,7 +35,7 @@ LINES_MAX = 200
 """Lines of its output that are kept, to say what was wrong."""
 
 API = re.compile(r"the API is at (https?://[^\s;,]+)")
-SERVE = re.compile(r"scoring at (https?://[^\s;,]+)")
+SERVE = re.compile(r"(?:scoring|serving) at (https?://[^\s;,]+)")
 
 
 def find_binary(binary: str | Path | None = None) -> str:
