@@ -173,6 +173,23 @@ def test_the_task_of_a_killed_worker_runs_elsewhere(cluster: Cluster, tmp_path: 
     assert survivor.end() == 0
 
 
+def test_a_worker_that_was_cut_off_stops_when_it_is_back(cluster: Cluster, tmp_path: Path) -> None:
+    hung = cluster.python_worker()
+    run = cluster.submit({"gate": python("gate", folder=str(tmp_path))})
+    (first,) = began(tmp_path, "gate")
+    hung.signal(signal.SIGSTOP)
+    other = cluster.python_worker()
+    _, second = began(tmp_path, "gate", 2)
+    assert is_alive(first["pid"])
+    hung.signal(signal.SIGCONT)
+    wait_for("the end of the first attempt", lambda: not is_alive(first["pid"]))
+    assert is_alive(second["pid"])
+    go(tmp_path, "gate")
+    assert cluster.wait(run)["status"] == "succeeded"
+    assert hung.end() == 0
+    assert other.end() == 0
+
+
 def test_sigterm_finishes_what_runs(cluster: Cluster, tmp_path: Path) -> None:
     worker = cluster.python_worker()
     run = cluster.submit({"gate": python("gate", folder=str(tmp_path))})

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
+from gristmill._sync.listing import Listing
 from gristmill._sync.transport import Transport
 from gristmill.pipeline import PipelineLike, text_of
 from gristmill.requests import Request, given, path
@@ -30,23 +31,6 @@ from gristmill.results import (
 )
 
 T = TypeVar("T")
-
-
-class Listing(Generic[T]):
-    """Things of one kind, over as many pages as there are."""
-
-    def __init__(
-        self, transport: Transport, request: Request, parse: Callable[[Mapping[str, Any]], T], limit: int | None
-    ) -> None:
-        self._transport, self._request, self._parse, self._limit = transport, request, parse, limit
-
-    def __iter__(self) -> Iterator[T]:
-        for item in self._transport.pages(self._request, self._limit):
-            yield self._parse(item)
-
-    def all(self) -> list[T]:
-        """All of them as a list."""
-        return [item for item in self]
 
 
 class _Resource:

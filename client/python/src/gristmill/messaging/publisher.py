@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +139,7 @@ class Publisher:
         self._soon(lambda: self._begin(batch))
         try:
             return batch.done.result(timeout_s)
-        except TimeoutError as error:
+        except FutureTimeoutError as error:
             self._soon(lambda: self._forget(batch))
             left = f"{batch.left} of {len(messages)} messages are left"
             raise TimedOutError(
