@@ -12,7 +12,9 @@ use anyhow::Context;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use gristmill_api::{Api, ApiSettings, MlflowCaller, ServerSettings, router, serve, tls};
+use gristmill_api::{Api, ApiSettings, MlflowCaller, ServerSettings, Stores, router, serve, tls};
+use gristmill_backends::broker::dead_letters::{DeadLetters, NoDeadLetters};
+use gristmill_backends::broker::rabbitmq::{RabbitDeadLetters, RabbitOptions};
 use gristmill_mlflow::{Caller, Mlflow};
 use gristmill_worker::online::endpoints::Endpoints;
 use tokio::net::TcpListener;
@@ -23,6 +25,7 @@ use self::pipeline_runs::JournalRuns;
 use self::serving::RegistryServing;
 pub use self::serving::prove;
 use crate::cli::{ApiArgs, ApiOptions};
+use crate::cluster::queue_type;
 use crate::home::Home;
 use crate::problem::{Exit, Problem};
 use crate::services::Ends;
@@ -36,7 +39,7 @@ pub async fn api(settings: &Settings, args: ApiArgs) -> anyhow::Result<Exit> {
     let mut ends = Ends::new()?;
     let home = Home::open(settings).await?;
     let listener = listen(args.listen.unwrap_or(ADDRESS)).await?;
-    let part = ApiPart::start(&home, listener, &args.options).await?;
+    let part = ApiPart::start(settings, &home, listener, &args.options).await?;
     ends.next().await;
     // A second signal ends it at once.
     tokio::spawn(async move {
@@ -77,7 +80,13 @@ pub struct ApiPart {
 
 impl ApiPart {
     /// Starts to answer.
-    pub async fn start(home: &Home, listener: TcpListener, options: &ApiOptions) -> anyhow::Result<ApiPart> {
+    pub async fn start(
+        settings: &Settings,
+        home: &Home,
+        listener: TcpListener,
+        options: &ApiOptions,
+    ) -> anyhow::Result<ApiPart> {
+        let dead_letters = dead_letters(settings)?;
         let address = listener.local_addr()?;
         let encryption = match (&options.tls_certificate, &options.tls_key) {
             (Some(certificate), Some(key)) => Some(tls(certificate, key).context("connections can't be encrypted")?),
@@ -91,13 +100,14 @@ impl ApiPart {
         };
         let serving =
             RegistryServing::new(home.registry.clone(), Endpoints::new(home.state.clone()), home.state.clone());
-        let api = Arc::new(Api::new(
-            home.state.clone(),
-            home.artifacts.clone(),
-            home.registry.clone(),
-            Some(Arc::new(serving)),
-            settings,
-        ));
+        let stores = Stores {
+            state: home.state.clone(),
+            artifacts: home.artifacts.clone(),
+            registry: home.registry.clone(),
+            dead_letters,
+            serving: Some(Arc::new(serving)),
+        };
+        let api = Arc::new(Api::new(stores, settings));
         let runs = Arc::new(JournalRuns::new(home.state.clone()));
         let mlflow = Mlflow::new(home.registry.clone(), home.state.clone(), home.artifacts.clone(), Some(runs));
         let mlflow = gristmill_mlflow::router(Arc::new(mlflow)).layer(from_fn(named));
@@ -120,6 +130,13 @@ impl ApiPart {
         self.stop.send(()).ok();
         self.served.await.unwrap_or_default()
     }
+}
+
+/// The queues of messages that were put aside, where there is a broker that others send to.
+fn dead_letters(settings: &Settings) -> anyhow::Result<Arc<dyn DeadLetters>> {
+    let Some(url) = &settings.broker else { return Ok(Arc::new(NoDeadLetters)) };
+    let options = RabbitOptions { queue_type: queue_type(settings), ..RabbitOptions::default() };
+    Ok(Arc::new(RabbitDeadLetters::new(url, &options, &[])?))
 }
 
 /// Says what whoever opens a server to others should know.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::broker::submissions::{Letter, Submission as Received, SubmissionQueue, Submissions};
 use gristmill_backends::state::State;
@@ -20,18 +21,22 @@ use tracing::{info, warn};
 
 use crate::submission::wall_clock;
 
-/// Submissions that are taken and not yet acknowledged. At five seconds each that is 200 runs a second.
-const UNSETTLED_MAX: u16 = 1_000;
+/// Messages that are taken and not yet acknowledged. At five seconds each that is 800 messages a second and process, and
+/// 800,000 runs where messages are full lists. Of those whose runs are made the body isn't kept.
+const UNSETTLED_MAX: u16 = 4_000;
 /// How long a run must have been safe before its submission is acknowledged.
 const SAFE_AFTER: Duration = Duration::from_secs(5);
 /// The pause after the broker or the store couldn't be reached.
 const RETRY: Duration = Duration::from_millis(500);
 const ANSWER: &str = "application/json";
 
-/// A submission whose run is made.
+/// Submissions of one message whose run is made at a time: enough to hide the store's latency.
+const AT_ONCE: usize = 32;
+
+/// A message whose runs are made.
 struct Made {
     received: Received,
-    run: RunId,
+    runs: Vec<RunId>,
     since: Instant,
 }
 
@@ -47,8 +52,6 @@ enum Verdict {
     Run(RunId),
     /// It won't ever be one: the answer, and why it is put aside if nobody wants that.
     Refused(SubmissionAnswer),
-    /// It can't even be read.
-    Unreadable(SubmissionAnswer, String),
     /// The store is away: the submission stays where it is.
     Later,
 }
@@ -88,14 +91,16 @@ async fn take(queue: &dyn SubmissionQueue, stores: Stores<'_>, submissions: &mut
     }
 }
 
-/// Acknowledges a submission whose run is still there. One that the store forgot is given back, to be made again.
+/// Acknowledges a message whose runs are still there. One of which the store forgot any is given back, to be made again.
 async fn settle(state: &dyn State, made: Made) -> Option<Made> {
-    match state.run(made.run).await {
-        Ok(Some(_)) => {
+    let looks = stream::iter(made.runs.clone()).map(move |run| state.run(run)).buffer_unordered(AT_ONCE);
+    let found: Result<Vec<bool>, _> = looks.map_ok(|record| record.is_some()).try_collect().await;
+    match found {
+        Ok(found) if found.iter().all(|is_there| *is_there) => {
             made.received.ack();
             None
         }
-        Ok(None) => {
+        Ok(_) => {
             made.received.requeue();
             None
         }
@@ -103,32 +108,72 @@ async fn settle(state: &dyn State, made: Made) -> Option<Made> {
     }
 }
 
-async fn handle(queue: &dyn SubmissionQueue, stores: Stores<'_>, received: Received) -> Option<Made> {
+async fn handle(queue: &dyn SubmissionQueue, stores: Stores<'_>, mut received: Received) -> Option<Made> {
     let letter = received.letter.clone();
-    match judge(stores, &letter).await {
-        Verdict::Run(run) => {
-            info!(%run, "submitted through the queue");
-            answer(queue, &letter, &SubmissionAnswer::Accepted { run }).await;
-            Some(Made { received, run, since: Instant::now() })
+    let content_type = letter.content_type.as_deref().unwrap_or("application/json");
+    let messages = match SubmissionMessage::decode_many(content_type, &letter.body) {
+        Ok(messages) => messages,
+        Err(error) => {
+            let reason = with_causes(&error);
+            let refusal = refused(ErrorCode::BadInput, reason.clone());
+            answer(queue, &letter, refusal.to_json()).await;
+            put_aside(queue, received, &reason).await;
+            return None;
         }
-        Verdict::Refused(refusal) => {
-            answer(queue, &letter, &refusal).await;
-            if letter.reply_to.is_some() {
-                received.ack();
-            } else if let SubmissionAnswer::Refused { error, .. } = refusal {
-                put_aside(queue, received, &error).await;
+    };
+    let is_list = SubmissionMessage::is_list(content_type);
+    let judging = messages.into_iter().enumerate().map(|(place, message)| {
+        let id = letter.id.as_ref().map(|id| if is_list { format!("{id}/{place}") } else { id.clone() });
+        judge(stores, message, id, letter.timestamp_s)
+    });
+    let verdicts: Vec<Verdict> = stream::iter(judging).buffered(AT_ONCE).collect().await;
+    if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Later)) {
+        tokio::time::sleep(RETRY).await;
+        received.requeue();
+        return None;
+    }
+    let mut runs = Vec::new();
+    let mut refusals = Vec::new();
+    let mut answers = Vec::with_capacity(verdicts.len());
+    for verdict in verdicts {
+        answers.push(match verdict {
+            Verdict::Run(run) => {
+                info!(%run, "submitted through the queue");
+                runs.push(run);
+                SubmissionAnswer::Accepted { run }
             }
-            None
-        }
-        Verdict::Unreadable(refusal, reason) => {
-            answer(queue, &letter, &refusal).await;
+            Verdict::Refused(refusal) => {
+                if let SubmissionAnswer::Refused { error, .. } = &refusal {
+                    refusals.push(error.clone());
+                }
+                refusal
+            }
+            Verdict::Later => return None,
+        });
+    }
+    let body = match is_list {
+        true => serde_json::to_vec(&answers).unwrap_or_default(),
+        false => answers.first().map(SubmissionAnswer::to_json).unwrap_or_default(),
+    };
+    answer(queue, &letter, body).await;
+    match refusals.first() {
+        // Nobody hears of what is refused, so it is kept; what was made isn't made again when it is sent once more.
+        Some(first) if letter.reply_to.is_none() => {
+            let reason = match answers.len() {
+                1 => first.clone(),
+                all => format!("{} of {all} submissions are refused; the first: {first}", refusals.len()),
+            };
             put_aside(queue, received, &reason).await;
             None
         }
-        Verdict::Later => {
-            tokio::time::sleep(RETRY).await;
-            received.requeue();
+        _ if runs.is_empty() => {
+            received.ack();
             None
+        }
+        _ => {
+            // The message waits for its acknowledgement; what it said isn't needed for that.
+            received.letter.body = Bytes::new();
+            Some(Made { received, runs, since: Instant::now() })
         }
     }
 }
@@ -141,35 +186,36 @@ async fn put_aside(queue: &dyn SubmissionQueue, received: Received, reason: &str
     }
 }
 
-async fn answer(queue: &dyn SubmissionQueue, letter: &Letter, answer: &SubmissionAnswer) {
+async fn answer(queue: &dyn SubmissionQueue, letter: &Letter, answer: Vec<u8>) {
     if letter.reply_to.is_none() {
         return;
     }
-    if let Err(error) = queue.reply(letter, ANSWER, Bytes::from(answer.to_json())).await {
+    if let Err(error) = queue.reply(letter, ANSWER, Bytes::from(answer)).await {
         warn!(error = &error as &dyn std::error::Error, "an answer can't be sent");
     }
 }
 
-async fn judge(stores: Stores<'_>, letter: &Letter) -> Verdict {
-    let refused = |code, error: String| SubmissionAnswer::Refused { error, code, complaints: Vec::new() };
-    let content_type = letter.content_type.as_deref().unwrap_or("application/json");
-    let message = match SubmissionMessage::decode(content_type, &letter.body) {
-        Ok(message) => message,
-        Err(error) => {
-            let text = with_causes(&error);
-            return Verdict::Unreadable(refused(ErrorCode::BadInput, text.clone()), text);
-        }
-    };
-    let Some(key) = message.key.clone().or_else(|| letter.id.clone()) else {
+fn refused(code: ErrorCode, error: String) -> SubmissionAnswer {
+    SubmissionAnswer::Refused { error, code, complaints: Vec::new() }
+}
+
+/// Makes the run of a submission; `id` stands in for a key that it doesn't have.
+async fn judge(
+    stores: Stores<'_>,
+    message: SubmissionMessage,
+    id: Option<String>,
+    timestamp_s: Option<u64>,
+) -> Verdict {
+    let Some(key) = message.key.clone().or(id) else {
         let text = "it has no `key` and its message no id: made again it would be a second run".to_owned();
         return Verdict::Refused(refused(ErrorCode::BadInput, text));
     };
     // With its own time the same message makes the same run by itself; else its key is remembered.
-    let key = match letter.timestamp_s.is_some() && message.key.is_none() {
+    let key = match timestamp_s.is_some() && message.key.is_none() {
         true => Key::Timed(key),
         false => Key::Remembered(key),
     };
-    let at = letter.timestamp_s.map_or_else(wall_clock, |seconds| Timestamp(seconds * 1_000));
+    let at = timestamp_s.map_or_else(wall_clock, |seconds| Timestamp(seconds * 1_000));
     match submit_message(stores.state, stores.artifacts, message, key, at).await {
         Ok(submitted) => Verdict::Run(submitted.run),
         Err(MessageError::Wrong(complaints)) => Verdict::Refused(SubmissionAnswer::complaints(complaints)),

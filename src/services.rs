@@ -5,6 +5,8 @@
 
 use anyhow::Context;
 use gristmill_backends::state::embedded::Synchronous;
+use gristmill_scheduler::schedules::SchedulesKeeper;
+use gristmill_scheduler::triggers::TriggersKeeper;
 use gristmill_telemetry::Telemetry;
 use gristmill_worker_runtime::Drain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,6 +51,7 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
     let broker = open_broker(settings).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
     let _reconciling = reconcile(&home);
+    let _keeping = keep_times(&home);
     let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, || scheduler.is_broken()).await?;
@@ -83,10 +86,11 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
     let _reconciling = reconcile(&home);
+    let _keeping = keep_times(&home);
     let contacts = vec![scheduler.store.clone(), worker.store.clone()];
     let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
     let api = match if args.no_api { None } else { bind(args.api).await? } {
-        Some(listener) => Some(ApiPart::start(&home, listener, &args.options).await?),
+        Some(listener) => Some(ApiPart::start(settings, &home, listener, &args.options).await?),
         None => None,
     };
     let online = match args.serve {
@@ -107,6 +111,13 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
         api.await.context("the API ended badly")?;
     }
     Ok(Exit::Success)
+}
+
+/// Fires schedules and triggers, beside other processes that do the same: each fires once.
+fn keep_times(home: &Home) -> [AbortOnDrop; 2] {
+    let schedules = SchedulesKeeper::new(home.state.clone(), home.artifacts.clone());
+    let triggers = TriggersKeeper::new(home.state.clone(), home.artifacts.clone());
+    [AbortOnDrop(tokio::spawn(schedules.run())), AbortOnDrop(tokio::spawn(triggers.run()))]
 }
 
 /// Brings the registry's logs and their copies together, beside everything else: nothing waits for it, since

@@ -57,7 +57,12 @@ pub async fn prepare(
     let plan = files::plan(settings, artifacts, &pipeline, &folder, &work_folder).await?;
     Ok(Submission {
         plan,
-        about: About { source, params: pipeline.params.into_iter().collect(), folder: folder.display().to_string() },
+        about: About {
+            source,
+            params: pipeline.params.into_iter().collect(),
+            folder: folder.display().to_string(),
+            origin: None,
+        },
         namespace: NAMESPACE.to_owned(),
         is_callers_key: key.is_some(),
         key: key.unwrap_or_else(|| format!("{:032x}", random_bits())),

@@ -39,7 +39,7 @@ export function accessPage() {
         ['name', me.anonymous ? 'anybody on this machine' : me.name],
         ['role', me.role],
         ['namespaces', me.namespaces.includes('*') ? 'all' : me.namespaces.join(', ')],
-      ]), me.anonymous ? note('No token was ever made, and the server listens to this machine alone: everybody here is an admin. The first token ends that.') : null),
+      ]), me.anonymous ? h('p', { class: 'note after' }, 'No token was ever made, and the server listens to this machine alone: everybody here is an admin. The first token ends that.') : null),
       admin ? [tokens(leaving.signal), audit(leaving.signal)] : note('Admins see tokens and who did what here.')),
     leave: () => leaving.abort(),
   };
@@ -64,7 +64,7 @@ function tokens(signal) {
   }
   load();
   return section('Tokens', errors, list.element, nothing, pages.element,
-    h('p', {}, h('button', { type: 'button', class: 'primary', onclick: () => newToken(load) }, 'Make a token…')));
+    h('p', { class: 'after' }, h('button', { type: 'button', class: 'primary', onclick: () => newToken(load) }, 'Make a token…')));
 }
 
 function tokenRow(item, load) {
@@ -81,12 +81,12 @@ function tokenRow(item, load) {
     },
   });
   return h('tr', {},
-    h('th', { scope: 'row' }, item.name, h('small', {}, h('code', {}, item.id))),
+    h('th', { scope: 'row' }, item.name, h('small', {}, h('code', {}, item.id), item.by ? `, made by ${item.by}` : '')),
     h('td', {}, item.role),
     h('td', { class: 'wide-only' }, (item.namespaces ?? []).includes('*') ? 'all' : (item.namespaces ?? []).join(', ')),
     h('td', { class: 'wide-only' }, item.created_ms ? time(item.created_ms) : '–'),
     h('td', {}, gone ? ['revoked ', time(item.revoked_ms)] : item.expires_ms ? time(item.expires_ms) : 'never'),
-    h('td', { class: 'row-actions' }, gone ? null : h('button', { type: 'button', 'aria-label': `Revoke the token of ${item.name}`, onclick: revoke }, 'Revoke')));
+    h('td', { class: 'row-actions' }, gone ? null : h('button', { type: 'button', onclick: revoke }, 'Revoke…', h('span', { class: 'unseen' }, ` the token of ${item.name}`))));
 }
 
 function newToken(load) {
@@ -152,11 +152,12 @@ function audit(signal) {
 }
 
 function auditRow(item) {
-  const { at_ms: at, by, name, what, action, ...rest } = item;
-  const details = Object.entries(rest).filter(([, value]) => value !== null && value !== '');
+  const { at_ms: at, by, what, ...rest } = item;
+  // An entry may stand for several of its kind within a minute.
+  const details = Object.entries(rest).filter(([name, value]) => value !== null && value !== '' && !(name === 'count' && value === 1));
   return h('tr', {},
-    h('th', { scope: 'row' }, what ?? action ?? '–'),
-    h('td', {}, by ?? name ?? '–'),
+    h('th', { scope: 'row' }, what),
+    h('td', {}, by),
     h('td', { class: 'wide-only sentence' }, details.map(([key, value], index) => [index > 0 ? ', ' : '', `${key} `, h('code', {}, valueText(value))])),
     h('td', { class: 'number' }, at ? time(at) : '–'));
 }

@@ -4,11 +4,11 @@ import { artifactJson, get, part } from './api.js';
 import { checkReport } from './checks.js';
 import { h, replace } from './dom.js';
 import { bytes, count, counted, shortDigest, shortRun } from './format.js';
+import { later } from './later.js';
 import { tell } from './notice.js';
 import { copyable, note, pageHead, section } from './parts.js';
 import { profileTable } from './profile.js';
 import { hashOf } from './router.js';
-import { later } from './run_results.js';
 import { facts, table } from './table.js';
 
 // Partitions that are listed; they differ in size alone.
@@ -56,7 +56,7 @@ function content(dataset, digest, run) {
     section('Columns', dataset.profile ? profileTable(dataset.profile) : [
       note('No profile was made.'),
       table('Columns', ['column', 'type', 'values may be missing'], dataset.columns.map((column) => h('tr', {},
-        h('th', { scope: 'row' }, column.name), h('td', {}, column.type), h('td', {}, column.nullable === undefined ? '' : column.nullable ? 'yes' : 'no')))).element,
+        h('th', { scope: 'row' }, column.name), h('td', {}, column.type ?? column.kind), h('td', {}, column.nullable === undefined ? '' : column.nullable ? 'yes' : 'no')))).element,
     ]),
     section('Partitions', h('details', {}, h('summary', {}, counted(dataset.partitions.length, 'partition')),
       table('Partitions', ['digest', '>rows', '>size'], shown.map((each) => h('tr', {},

@@ -23,7 +23,7 @@ export function endpointsPage() {
       const answer = await get('endpoints', { cursor: pages.cursor }, signal);
       pages.loaded(answer.next);
       tell(errors, null);
-      follow(list.body, answer.items, (item) => `${item.name}/${item.updated_ms}/${item.canary?.taken_back ? 1 : 0}`, row);
+      follow(list.body, answer.items, (item) => JSON.stringify(item), row);
       list.element.hidden = answer.items.length === 0;
       replace(nothing, answer.items.length === 0 ? empty('There are no endpoints. One makes a model answer under a name:', 'gristmill endpoint set NAME --champion MODEL@champion') : null);
     } catch (error) {

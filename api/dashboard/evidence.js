@@ -6,17 +6,16 @@ import { prose } from './notice.js';
 import { metricOrder } from './output.js';
 import { note } from './parts.js';
 import { calibration, figure, scatter, unitCurve } from './plots.js';
-import { table } from './table.js';
+import { facts, table } from './table.js';
 
 // Classes whose curves are drawn; a page with more of them says less.
 const CURVES_SHOWN = 3;
 // Larger tables of classes are no longer read cell by cell.
 const CONFUSION_MAX = 12;
 
-/** Metrics as a table of names and values. */
-export function metricTable(caption, metrics) {
-  return table(caption, ['metric', '>value'], metricOrder(metrics).map((name) => h('tr', {},
-    h('th', { scope: 'row' }, name), h('td', { class: 'number' }, number(metrics[name]))))).element;
+/** Metrics, those first that people look at first. */
+export function metricFacts(metrics) {
+  return facts(metricOrder(metrics).map((name) => [name, number(metrics[name])]));
 }
 
 /** An evaluation as the artifact holds it. */
@@ -24,7 +23,7 @@ export function evidenceView(step, evidence) {
   const charts = evidence.evaluation?.charts ?? {};
   return [
     gates(evidence.gates ?? []),
-    metricTable(`Metrics of ${step}`, evidence.evaluation?.metrics ?? {}),
+    metricFacts(evidence.evaluation?.metrics ?? {}),
     charts.classification ? classification(step, charts.classification) : null,
     charts.regression ? h('div', { class: 'charts' },
       figure('Predicted and actual', scatter(charts.regression.scatter), 'On the dashed line predictions are exact. Rows are evenly picked.')) : null,

@@ -10,10 +10,12 @@ const STEPS_DRAWN_MAX = 150;
 // Letters that fit beside the sign and, for the name, the time; in the widest of the system's fonts.
 const NAME_LETTERS = 13;
 const DETAIL_LETTERS = 23;
+// Text of 11.5 pixels is then of 9.
+const SHRINK_MIN = 0.78;
 
 /**
- * A graph of steps. `hashOf(step)` is where a node leads. Gives `{ element, update(steps, chosen) }`, or `null` when
- * it is too large to be read.
+ * A graph of steps. `hashOf(step)` is where a node leads. Gives `{ element, width, update(steps, chosen) }`, or
+ * `null` when it is too large to be read.
  */
 export function graph(steps, hashOf) {
   if (steps.length > STEPS_DRAWN_MAX) return null;
@@ -25,12 +27,14 @@ export function graph(steps, hashOf) {
     class: 'dag', viewBox: `0 0 ${px(width)} ${px(height)}`, width: px(width), height: px(height),
     role: 'group', 'aria-label': 'graph of the steps',
   });
+  // A wide graph is drawn smaller, as long as it can be read; past that it scrolls.
+  svg.style.setProperty('min-inline-size', `${px(width * SHRINK_MIN)}px`);
   for (const place of places) for (const below of place.below) svg.append(edge(place, places[below], steps));
   for (const each of nodes) svg.append(each.element);
   svg.addEventListener('keydown', (event) => walk(event, steps, needs, nodes));
   const update = (now, chosen) => now.forEach((step, at) => nodes[at]?.update(step, step.name === chosen));
   update(steps, null);
-  return { element: svg, update };
+  return { element: svg, width, update };
 }
 
 function px(value) {
@@ -41,12 +45,12 @@ function node(step, place, href) {
   const shape = { x: px(place.x), y: px(place.y), width: NODE_WIDTH, height: NODE_HEIGHT, rx: 8 };
   const inner = { ...shape, x: px(place.x + 1), y: px(place.y + 1), height: NODE_HEIGHT - 2, rx: 7 };
   const fill = s('rect', { ...inner, class: 'node-fill', width: 0 });
-  const icon = s('text', { class: 'icon middle', x: px(place.x + 17), y: px(place.y + 31) });
+  const icon = s('text', { 'aria-hidden': 'true', class: 'icon middle', x: px(place.x + 17), y: px(place.y + 31) });
   const detail = s('text', { class: 'detail', x: px(place.x + 34), y: px(place.y + 39) });
   const measure = s('text', { class: 'detail end', x: px(place.x + NODE_WIDTH - 11), y: px(place.y + 21) });
   const title = s('title', {});
-  const element = s('a', { href, 'data-step': step.name }, title,
-    s('rect', { ...shape, class: 'box' }), fill, icon,
+  const element = s('a', { href, 'data-step': step.name },
+    s('rect', { ...shape, class: 'box' }, title), fill, icon,
     s('text', { class: 'name', x: px(place.x + 34), y: px(place.y + 21) }, cut(step.name, NAME_LETTERS)), measure, detail);
   const update = (now, chosen) => {
     const status = stepStatus(now);
@@ -58,9 +62,7 @@ function node(step, place, href) {
     setText(icon, sign);
     setText(detail, cut(`${now.kind} · ${status}`, DETAIL_LETTERS));
     setText(measure, howFar(now, status));
-    const words = `${now.name}, ${now.kind}, ${status}, ${now.ended} of ${counted(now.tasks, 'task')} ended`;
-    setAttr(element, 'aria-label', words);
-    setText(title, words);
+    setText(title, `${now.name}: ${now.ended} of ${counted(now.tasks, 'task')} ended`);
   };
   return { element, update };
 }

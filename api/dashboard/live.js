@@ -107,7 +107,7 @@ export function repeat(act, everyMs) {
 /** Makes of `act` a function that may be called often and acts at most once in so long, the last call included. */
 export function atMostEvery(ms, act) {
   let timer = 0;
-  let last = 0;
+  let last = -Infinity;
   const call = () => {
     timer = 0;
     last = performance.now();

@@ -70,7 +70,7 @@ function showWho() {
   replace(document.getElementById('who'), role);
 }
 
-let rebuild = null;
+let router = null;
 let signingIn = false;
 
 async function start() {
@@ -82,8 +82,8 @@ async function start() {
   }
   signingIn = false;
   showWho();
-  if (rebuild === null) rebuild = startRouter(main, find, shown);
-  else rebuild();
+  if (router === null) router = startRouter(main, find, shown);
+  else router.rebuild();
 }
 
 function retry() {
@@ -94,6 +94,7 @@ function retry() {
 onSignedOut(() => {
   if (signingIn) return;
   signingIn = true;
+  router?.leave();
   const page = signInPage(start);
   document.title = `${page.title} · Gristmill`;
   main.replaceChildren(page.element);

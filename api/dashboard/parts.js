@@ -64,8 +64,8 @@ export function copyable(text, shown, what) {
       say(`The browser doesn't allow copying: ${text}`, 'is-rejected');
     }
   };
-  return h('button', { type: 'button', class: 'copy', title: text, 'aria-label': `Copy ${what} ${text}`, onclick: copy },
-    h('code', {}, shown), copySign());
+  return h('button', { type: 'button', class: 'copy', title: text, onclick: copy },
+    h('span', { class: 'unseen' }, `Copy ${what} `), h('code', {}, shown), copySign());
 }
 
 function copySign() {

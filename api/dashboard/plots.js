@@ -75,19 +75,30 @@ export function overVersions(name, points) {
   return plane({ x: [first, last], y: [low - pad, high + pad], xLabel: 'version', alt, xTicks: whole.length > 0 ? whole : [first] }, (on) => [
     line(on, points),
     points.map((point) => dot(on, point, `version ${point.x}: ${number(point.y)}${point.alias ? `, ${point.alias}` : ''}`, { radius: point.alias ? 5 : 3.2, style: point.alias ? 'point marked' : 'point' })),
-    aliasLabels(on, points.filter((point) => point.alias)),
+    aliasLabels(on, points),
   ]);
 }
 
-/** Aliases beside their dots: above, and below where they would stand in the way of the one after. */
+// Pixels that a letter of a label takes, and a label's height.
+const LETTER = 6.6;
+const LABEL = 12;
+
+/** Aliases beside their dots, each at the first place where it covers neither a dot nor another alias. */
 function aliasLabels(on, points) {
+  const dots = points.map((point) => ({ x: on.x.at(point.x), y: on.y.at(point.y) }));
+  const taken = dots.map(({ x, y }) => ({ left: x - 5, right: x + 5, top: y - 5, bottom: y + 5 }));
   return points.map((point, at) => {
-    const [x, y] = [on.x.at(point.x), on.y.at(point.y)];
-    const after = points[at + 1];
-    const crowded = after !== undefined && on.x.at(after.x) - x < 80 && Math.abs(on.y.at(after.y) - y) < 24;
-    const right = x > WIDTH * 0.6;
-    const up = !crowded && y - 8 > TOP + 8;
-    return s('text', { class: `strong${right ? ' end' : ''}`, x: px(x + (right ? -8 : 8)), y: px(up ? y - 8 : y + 19) }, point.alias);
+    if (!point.alias) return [];
+    const { x, y } = dots[at];
+    const wide = point.alias.length * LETTER;
+    const boxes = [y - 8, y + 18, y - 22, y + 32].flatMap((bottom) => [x - wide / 2, x - wide, x]
+      .filter((left) => left >= LEFT && left + wide <= WIDTH && bottom - LABEL >= 0 && bottom <= HEIGHT - BOTTOM)
+      .map((left) => ({ left, right: left + wide, top: bottom - LABEL + 2, bottom })));
+    const free = boxes.find((box) => !taken.some((other) => box.left < other.right && box.right > other.left && box.top < other.bottom && box.bottom > other.top));
+    const box = free ?? boxes[0];
+    if (box === undefined) return [];
+    taken.push(box);
+    return s('text', { class: 'strong', x: px(box.left), y: px(box.bottom - 2) }, point.alias);
   });
 }
 

@@ -19,13 +19,13 @@ const HELD_SHOWN = 8;
 export function poolsPage() {
   const errors = h('div', {});
   const nothing = h('div', {});
-  const pools = table('Pools', ['pool', '>ready', '>out', '>busy slots', '>workers', '>longest wait']);
+  const pools = table('Pools', ['pool', '>backlog', '>busy slots', '>workers', '~>longest wait']);
   const workers = table('Workers', ['worker', '~pools', '>slots', 'holds', '>seen']);
   const poolSection = section('Pools', pools.element);
   const workerSection = section('Workers', workers.element);
   const asking = repeat(async (signal) => {
     try {
-      const [ofPools, ofWorkers] = await Promise.all([get('pools', { limit: WORKERS_MAX }, signal), get('workers', { limit: WORKERS_MAX }, signal)]);
+      const [ofPools, ofWorkers] = await Promise.all([get('pools', {}, signal), get('workers', { limit: WORKERS_MAX }, signal)]);
       tell(errors, null);
       follow(pools.body, ofPools.items, (item) => item.name, poolRow, updatePool);
       follow(workers.body, ofWorkers.items, (item) => item.worker, workerRow, updateWorker);
@@ -44,19 +44,21 @@ export function poolsPage() {
 function poolRow(pool) {
   return h('tr', {},
     h('th', { scope: 'row' }, pool.name),
-    h('td', { class: 'number', 'data-part': 'ready' }), h('td', { class: 'number', 'data-part': 'out' }),
+    h('td', { class: 'number', 'data-part': 'backlog' }),
     h('td', { class: 'number' }, meter(0, 'inline'), ' ', h('span', { 'data-part': 'busy' })),
-    h('td', { class: 'number', 'data-part': 'workers' }), h('td', { class: 'number', 'data-part': 'wait' }));
+    h('td', { class: 'number', 'data-part': 'workers' }), h('td', { class: 'number wide-only', 'data-part': 'wait' }));
 }
 
 function updatePool(node, pool) {
   const at = (name) => node.querySelector(`[data-part=${name}]`);
-  setText(at('ready'), count(pool.ready));
-  setText(at('out'), count(pool.out));
+  // What wants a slot: what is ready and what is out, where the two are told apart.
+  const backlog = pool.demand ?? pool.ready + pool.out;
+  setText(at('backlog'), pool.ready === undefined ? count(backlog) : `${count(pool.ready)} ready, ${count(pool.out)} out`);
+  node.classList.toggle('is-unserved', pool.workers === 0 && backlog > 0);
   setText(at('busy'), `${count(pool.busy)} of ${count(pool.slots)}`);
   setMeter(node.querySelector('.meter'), pool.slots > 0 ? pool.busy / pool.slots : 0);
-  setText(at('workers'), count(pool.workers));
-  setText(at('wait'), pool.oldest_wait_seconds === null || pool.oldest_wait_seconds === undefined ? 'none waits' : seconds(pool.oldest_wait_seconds));
+  setText(at('workers'), pool.workers === 0 && backlog > 0 ? 'none: nobody takes it' : count(pool.workers));
+  setText(at('wait'), typeof pool.oldest_wait_seconds === 'number' ? seconds(pool.oldest_wait_seconds) : '–');
 }
 
 function workerRow(worker) {

@@ -38,7 +38,7 @@ export function go(hash) {
 
 /**
  * Shows the page of the address, now and whenever it changes. `find(route)` gives the page's function; `shown(route)`
- * hears of each page. Returns a function that builds the present page again.
+ * hears of each page. Returns `{ leave, rebuild }`: `leave` ends the present page, `rebuild` builds it again.
  */
 export function startRouter(main, find, shown) {
   let page = null;
@@ -57,14 +57,22 @@ export function startRouter(main, find, shown) {
       }
     }
     document.title = `${page.title} · Gristmill`;
+    // Which page this is, for whoever drives a browser.
+    main.dataset.route = location.hash;
     shown(route);
   };
   window.addEventListener('hashchange', () => show(false));
   show(true);
-  return () => {
+  const leave = () => {
     page?.leave?.();
     page = null;
-    show(true);
+  };
+  return {
+    leave,
+    rebuild() {
+      leave();
+      show(true);
+    },
   };
 }
 

@@ -15,7 +15,7 @@ import { tasksView } from './run_tasks.js';
 import { timelineView } from './run_timeline.js';
 import { showLive } from './runs.js';
 import { roleButton } from './session.js';
-import { isOpen } from './status.js';
+import { isOpen, look } from './status.js';
 import { facts } from './table.js';
 
 const VIEWS = {
@@ -66,7 +66,7 @@ export function runPage(route) {
     head.update(run, took());
     page.title = `${run.pipeline} ${shortRun(id)}`;
     document.title = `${run.pipeline}: ${run.status} · Gristmill`;
-    if (before && before !== run.status) say(`${run.pipeline}: ${run.status}`, isOpen(run.status) ? 'is-idle' : 'is-good');
+    if (before && before !== run.status && !isOpen(run.status)) say(`${run.pipeline}: ${run.status}`, look(run.status).style);
     showView();
   };
 

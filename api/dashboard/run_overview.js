@@ -9,11 +9,13 @@ import { problem, prose } from './notice.js';
 import { badge, meter, note, section, setBadge, setMeter } from './parts.js';
 import { hashOf } from './router.js';
 import { madeText } from './output.js';
-import { stepStatus } from './status.js';
+import { isOpen, stepStatus } from './status.js';
 import { facts, table } from './table.js';
 
 // Explaining replays the run's journal, so an open run isn't asked about more often.
 const EXPLAIN_MS = 3_000;
+// A wider graph has no room for the step beside it, on usual screens.
+const BESIDE_MAX = 700;
 // Groups of a step that are listed; a step that is cut into more is told by its tasks.
 const GROUPS_SHOWN = 12;
 
@@ -21,7 +23,10 @@ const GROUPS_SHOWN = 12;
 export function overviewView(run) {
   const drawing = graph(run.steps, (step) => hashOf(['runs', run.run], { step: step.name }));
   const panel = h('div', { class: 'step-panel' });
-  const why = h('div', {});
+  // Why a run ended stands first. What an open one waits for comes and goes, so it stands where it pushes nothing.
+  const whyEnded = h('div', {});
+  const whyWaits = h('div', {});
+  let open = isOpen(run.status);
   const steps = table('Steps', ['step', 'status', '~needs', '>tasks', '~>attempts', '~>rows', '>took', '~made']);
   let leaving = new AbortController();
   let asked = null;
@@ -30,20 +35,25 @@ export function overviewView(run) {
     leaving.abort();
     leaving = new AbortController();
     try {
-      replace(why, explanation(await get(`runs/${part(run.run)}/explain`, {}, leaving.signal)));
+      show(explanation(await get(`runs/${part(run.run)}/explain`, {}, leaving.signal)));
     } catch (error) {
-      if (error.name !== 'AbortError') replace(why, problem(error, 'It cannot be explained'));
+      if (error.name !== 'AbortError') show(problem(error, 'It cannot be explained'));
     }
   });
+  const show = (content) => {
+    replace(whyEnded, open ? null : content);
+    replace(whyWaits, open ? content : null);
+  };
 
   const element = h('div', {},
-    why,
-    h('div', { class: 'graph-and-step' },
+    whyEnded,
+    h('div', { class: `graph-and-step${drawing !== null && drawing.width > BESIDE_MAX ? ' is-wide' : ''}` },
       h('section', { 'aria-label': 'Graph' },
         drawing === null
           ? note(`${counted(run.steps.length, 'step')} are too many for a drawing; the table lists them.`)
           : h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'graph of the steps' }, drawing.element)),
       panel),
+    whyWaits,
     section('Steps', steps.element));
 
   return {
@@ -53,7 +63,8 @@ export function overviewView(run) {
       drawing?.update(now.steps, chosen?.name);
       if (chosen) showStep(panel, now, chosen);
       follow(steps.body, now.steps, (step) => step.name, (step) => stepRow(now, step), updateStep);
-      if (now.status === 'succeeded' && asked !== null) replace(why);
+      open = isOpen(now.status);
+      if (now.status === 'succeeded' && asked !== null) show(null);
       if (now.status !== 'succeeded' && asked !== now.position) explain();
       asked = now.position;
     },
@@ -72,13 +83,13 @@ function interesting(run) {
 
 function explanation(told) {
   if (told.status === 'succeeded') return null;
-  const heading = told.status === 'running' || told.status === 'cancelling' ? 'What it waits for' : 'Why it ended';
+  const heading = isOpen(told.status) ? 'What it waits for' : 'Why it ended';
   return section(heading,
     h('p', {}, prose(told.summary)),
     told.steps.length === 0 ? null : h('ul', { class: 'reasons' }, told.steps.map((step) => h('li', {},
       h('span', { class: 'reason-step' }, badge(step.status), ' ', h('strong', {}, step.step)),
-      step.reasons.map((reason) => h('p', {}, prose(reason))),
-      step.hint ? h('p', { class: 'hint' }, 'hint: ', prose(step.hint)) : null))),
+      h('div', {}, step.reasons.map((reason) => h('p', {}, prose(reason))),
+        step.hint ? h('p', { class: 'hint' }, 'hint: ', prose(step.hint)) : null)))),
     told.hint ? h('p', { class: 'hint' }, 'hint: ', prose(told.hint)) : null);
 }
 
@@ -129,7 +140,7 @@ function groups(step) {
 
 function stepRow(run, step) {
   return h('tr', {},
-    h('th', { scope: 'row' }, h('a', { href: hashOf(['runs', run.run], { step: step.name }) }, step.name), h('small', {}, step.kind)),
+    h('th', { scope: 'row' }, h('a', { href: hashOf(['runs', run.run], { step: step.name }) }, step.name), h('small', { class: 'beside' }, step.kind)),
     h('td', {}, badge(stepStatus(step))),
     h('td', { class: 'wide-only' }, step.needs.map((need) => need.step).join(', ')),
     h('td', { class: 'number', 'data-part': 'tasks' }),

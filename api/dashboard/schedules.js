@@ -7,7 +7,7 @@ import { repeat } from './live.js';
 import { empty, problem, say, tell } from './notice.js';
 import { note, pageHead, section, time } from './parts.js';
 import { go, hashOf } from './router.js';
-import { refused, roleButton } from './session.js';
+import { roleButton } from './session.js';
 import { table } from './table.js';
 
 const REFRESH_MS = 5_000;
@@ -46,13 +46,13 @@ function scheduleTable(items, more, again) {
     return empty('There are no schedules. One submits a kept pipeline by the clock:',
       "curl -X PUT http://127.0.0.1:5000/v1/schedules/nightly -H 'content-type: application/json' \\\n  -d '{\"cron\": \"0 3 * * *\", \"timezone\": \"Europe/Berlin\", \"submit\": {\"name\": \"flight-delays\"}}'");
   }
-  return [table('Schedules', ['schedule', 'state', '~submits', 'when', 'next', 'last', ''], items.map((item) => h('tr', {},
+  return [table('Schedules', ['schedule', 'state', '~submits', 'when', 'next', '~last', ''], items.map((item) => h('tr', {},
     h('th', { scope: 'row' }, item.name, item.namespace && item.namespace !== 'default' ? h('small', {}, item.namespace) : null),
     h('td', {}, item.paused ? state('■', 'paused', 'is-idle') : state('✓', 'on', 'is-good')),
     h('td', { class: 'wide-only' }, submits(item.submit)),
     h('td', {}, h('code', {}, item.cron), h('small', {}, item.timezone ?? '')),
-    h('td', {}, item.paused ? '–' : (item.next_ms ?? []).slice(0, 3).map((at, index) => h('div', { class: index > 0 ? 'note' : null }, time(at)))),
-    h('td', {}, last(item.last)),
+    h('td', {}, item.paused ? '–' : (item.next_ms ?? []).slice(0, 3).map((at, index) => h('div', { class: index > 0 ? 'note wide-only' : null }, time(at)))),
+    h('td', { class: 'wide-only' }, last(item.last)),
     h('td', { class: 'row-actions' }, pauseButton('schedules', item, again))))).element,
   more ? note(`Only the first ${SHOWN_MAX} are shown.`) : null];
 }
@@ -82,20 +82,18 @@ function pauseButton(kind, item, again) {
     }
     again();
   };
-  return roleButton(item.paused ? `Unpause ${item.name}` : `Pause ${item.name}`, { role: 'submitter', onclick: act });
+  return roleButton(item.paused ? 'Unpause' : 'Pause', { of: item.name, role: 'submitter', onclick: act });
 }
 
 function triggerTable(items, again) {
   if (items.length === 0) return empty('There are no triggers. One submits a pipeline when a file appears, a webhook is called or a run ends; `PUT /v1/triggers/{name}` makes it.');
-  return table('Triggers', ['trigger', 'state', 'on', '~submits', 'last', ''], items.map((item) => h('tr', {},
+  return table('Triggers', ['trigger', 'state', 'on', '~submits', '~last', ''], items.map((item) => h('tr', {},
     h('th', { scope: 'row' }, item.name, item.namespace && item.namespace !== 'default' ? h('small', {}, item.namespace) : null),
     h('td', {}, item.paused ? state('■', 'paused', 'is-idle') : state('✓', 'on', 'is-good')),
     h('td', {}, when(item.on)),
     h('td', { class: 'wide-only' }, submits(item.submit)),
-    h('td', {}, last(item.last)),
-    h('td', { class: 'row-actions' }, refused('submitter') === null
-      ? h('button', { type: 'button', disabled: item.paused, onclick: () => fire(item, again) }, `Fire ${item.name}…`)
-      : roleButton(`Fire ${item.name}…`, { role: 'submitter' }))))).element;
+    h('td', { class: 'wide-only' }, last(item.last)),
+    h('td', { class: 'row-actions' }, item.paused ? null : roleButton('Fire…', { of: item.name, role: 'submitter', onclick: () => fire(item, again) }))))).element;
 }
 
 function when(on) {

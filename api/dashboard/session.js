@@ -30,16 +30,20 @@ export function refused(role, cluster = false) {
   return null;
 }
 
-/** A button that only some roles can use. For others it stays, and says why it doesn't do anything. */
-export function roleButton(label, { role, cluster = false, style = null, onclick }) {
+/**
+ * A button that only some roles can use. For others it stays, and says why it doesn't do anything. `of` says to those
+ * who don't see the row what the button is of.
+ */
+export function roleButton(label, { role, of = null, cluster = false, style = null, onclick }) {
   const why = refused(role, cluster);
-  if (why === null) return h('button', { type: 'button', class: style, onclick }, label);
+  const name = [label, of === null ? null : h('span', { class: 'unseen' }, ` ${of}`)];
+  if (why === null) return h('button', { type: 'button', class: style, onclick }, name);
   const id = freshId('why');
   return h('span', { class: 'refused' },
     h('button', {
       type: 'button', class: style, 'aria-disabled': 'true', 'aria-describedby': id, title: why,
       onclick: () => say(`${label}: ${why}.`, 'is-rejected'),
-    }, label),
+    }, name),
     h('span', { id, class: 'unseen' }, why));
 }
 

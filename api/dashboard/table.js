@@ -12,7 +12,7 @@ export function table(caption, headings, rows) {
     const { name, style } = columnStyle(heading);
     return name === '' ? h('td', { class: style }) : h('th', { scope: 'col', class: style }, name);
   });
-  const element = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': caption },
+  const element = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': `table: ${caption}` },
     h('table', {}, h('caption', {}, caption), h('thead', {}, h('tr', {}, head)), body));
   return { element, body };
 }

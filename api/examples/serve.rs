@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gristmill_api::{Api, ApiSettings, ServerSettings, router, serve};
+use gristmill_api::{Api, ApiSettings, ServerSettings, Stores, router, serve};
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
+use gristmill_backends::broker::dead_letters::NoDeadLetters;
 use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::EmbeddedState;
 use gristmill_registry::Registry;
@@ -28,7 +29,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         is_encrypted: false,
         trace_url: None,
     };
-    let api = Arc::new(Api::new(state, artifacts, registry, None, settings));
+    let api = Arc::new(Api::new(
+        Stores { state, artifacts, registry, dead_letters: Arc::new(NoDeadLetters), serving: None },
+        settings,
+    ));
     let stop = async {
         tokio::signal::ctrl_c().await.ok();
     };

@@ -32,7 +32,7 @@ const PIECE: u64 = 1024 * 1024;
 /// Bytes of a manifest or a profile: thousands of columns fit.
 const DOCUMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Runs that a page of datasets is looked for in.
-const RUNS_LOOKED_AT: usize = 50;
+const RUNS_LOOKED_AT: usize = 20;
 
 /// `POST /v1/files`
 pub(crate) async fn upload(

@@ -10,10 +10,12 @@
 //! server.rs     connections, TLS, draining
 //! runs.rs       submit, list, cancel, resume; runs/ looks into one
 //! pipelines.rs  pipelines kept by name and version
+//! schedules.rs  what is submitted at which times; triggers.rs: when something happens
 //! data.rs       files, artifacts, datasets
 //! models.rs     registered models
 //! endpoints.rs  what online scoring serves, through whoever knows models
-//! cluster.rs    workers, pools, dead letters
+//! cluster.rs    workers, pools
+//! dead_letters.rs  messages that nobody could make anything of
 //! session.rs    who am I, signing in, tokens, the audit
 //! dashboard.rs  the pages
 //! ```
@@ -26,6 +28,7 @@ mod access;
 mod cluster;
 mod dashboard;
 mod data;
+mod dead_letters;
 mod endpoints;
 mod models;
 mod openapi;
@@ -34,8 +37,10 @@ mod refusal;
 mod request;
 mod routes;
 mod runs;
+mod schedules;
 mod server;
 mod session;
+mod triggers;
 
 use std::sync::Arc;
 
@@ -46,6 +51,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::MethodRouter;
 use gristmill_backends::artifacts::Artifacts;
+use gristmill_backends::broker::dead_letters::DeadLetters;
 use gristmill_backends::state::State;
 use gristmill_registry::Registry;
 use tokio::sync::watch;
@@ -77,10 +83,21 @@ pub struct ApiSettings {
 }
 
 /// What the API is served from.
+pub struct Stores {
+    pub state: Arc<dyn State>,
+    pub artifacts: Arc<dyn Artifacts>,
+    pub registry: Registry,
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Who knows models and endpoints, if anybody does.
+    pub serving: Option<Arc<dyn Serving>>,
+}
+
+/// The API.
 pub struct Api {
     state: Arc<dyn State>,
     artifacts: Arc<dyn Artifacts>,
     registry: Registry,
+    dead_letters: Arc<dyn DeadLetters>,
     serving: Option<Arc<dyn Serving>>,
     settings: ApiSettings,
     tokens: Tokens,
@@ -91,14 +108,9 @@ pub struct Api {
 }
 
 impl Api {
-    /// The API over open stores. `serving` knows models and endpoints.
-    pub fn new(
-        state: Arc<dyn State>,
-        artifacts: Arc<dyn Artifacts>,
-        registry: Registry,
-        serving: Option<Arc<dyn Serving>>,
-        settings: ApiSettings,
-    ) -> Api {
+    /// The API over open stores.
+    pub fn new(stores: Stores, settings: ApiSettings) -> Api {
+        let Stores { state, artifacts, registry, dead_letters, serving } = stores;
         Api {
             tokens: Tokens::new(state.clone()),
             audit: Audit::new(state.clone()),
@@ -107,6 +119,7 @@ impl Api {
             state,
             artifacts,
             registry,
+            dead_letters,
             serving,
             settings,
         }

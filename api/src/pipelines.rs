@@ -12,9 +12,8 @@ use gristmill_protocol::api::{
 use gristmill_protocol::pipeline;
 use gristmill_protocol::submission::SubmissionMessage;
 use gristmill_scheduler::pipelines::{self as kept, KeptPipeline};
-use serde::Deserialize;
 
-use crate::request::{Asked, Body, Named, Nothing, Paged, limit, namespace};
+use crate::request::{Asked, Body, InNamespace, Named, Nothing, Paged, limit, namespace};
 use crate::{Api, Caller, Refusal};
 
 /// `POST /v1/pipelines/check`
@@ -74,12 +73,6 @@ pub(crate) async fn list(
     }
     let next = last.filter(|_| visible.next().is_some());
     Ok(Json(Page { items, next }))
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct InNamespace {
-    namespace: Option<String>,
 }
 
 /// `GET /v1/pipelines/{name}`

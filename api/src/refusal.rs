@@ -52,7 +52,7 @@ impl Refusal {
     }
 
     /// A fault of ours, or of what we lean on: told to the log as a whole, to the caller by its sentences.
-    fn of(code: ErrorCode, error: &(dyn std::error::Error + 'static)) -> Refusal {
+    pub(crate) fn of(code: ErrorCode, error: &(dyn std::error::Error + 'static)) -> Refusal {
         let message = with_causes(error);
         if code.status() >= 500 {
             tracing::warn!(error, "a request failed");

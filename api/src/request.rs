@@ -28,6 +28,23 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     }
 }
 
+/// A JSON object that may be left out.
+pub struct AnyBody(pub serde_json::Value);
+
+impl<S: Send + Sync> FromRequest<S> for AnyBody {
+    type Rejection = Refusal;
+
+    async fn from_request(request: Request, state: &S) -> Result<AnyBody, Refusal> {
+        let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        if body.is_empty() {
+            return Ok(AnyBody(serde_json::Value::Object(serde_json::Map::new())));
+        }
+        let value = serde_json::from_slice(&body)
+            .map_err(|error| Refusal::bad_input(format!("the body isn't valid JSON: {error}")))?;
+        Ok(AnyBody(value))
+    }
+}
+
 fn unreadable(rejection: BytesRejection) -> Refusal {
     match rejection.status().as_u16() {
         413 => Refusal::new(ErrorCode::TooLarge, "the body is larger than this request may be"),
@@ -71,6 +88,22 @@ pub struct Nothing {}
 pub struct Paged {
     pub limit: Option<usize>,
     pub cursor: Option<String>,
+}
+
+/// Where in a list of namespaces, and how much of it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listed {
+    pub namespace: Option<String>,
+    pub limit: Option<usize>,
+    pub cursor: Option<String>,
+}
+
+/// In which namespace.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InNamespace {
+    pub namespace: Option<String>,
 }
 
 /// How many items a page is to have.

@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use axum::routing::{MethodRouter, delete, get, post, put};
 use gristmill_protocol::api::{self, Role};
+use gristmill_protocol::schedule::Schedule;
+use gristmill_protocol::trigger::Trigger;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::access::Need;
-use crate::{Api, cluster, data, endpoints, models, openapi, pipelines, runs, session};
+use crate::{
+    Api, cluster, data, dead_letters, endpoints, models, openapi, pipelines, runs, schedules, session, triggers,
+};
 
 /// A shape, added to the document's.
 pub type Shape = fn(&mut SchemaGenerator) -> Schema;
@@ -101,13 +105,24 @@ const LIMIT: (&str, &str) = ("limit", "items of a page, 1 to 500");
 const CURSOR: (&str, &str) = ("cursor", "`next` of the page before");
 const NAMESPACE: (&str, &str) = ("namespace", "default: `default`");
 const PAGED: &[(&str, &str)] = &[LIMIT, CURSOR];
+const LISTED: &[(&str, &str)] = &[("namespace", "default: all that the token sees"), LIMIT, CURSOR];
 
 /// All endpoints.
 pub fn routes() -> Vec<Route> {
-    [run_routes(), pipeline_routes(), data_routes(), model_routes(), cluster_routes(), access_routes(), open_routes()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        run_routes(),
+        pipeline_routes(),
+        schedule_routes(),
+        trigger_routes(),
+        data_routes(),
+        model_routes(),
+        cluster_routes(),
+        access_routes(),
+        open_routes(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 fn run_routes() -> Vec<Route> {
@@ -188,6 +203,71 @@ fn pipeline_routes() -> Vec<Route> {
     ]
 }
 
+fn schedule_routes() -> Vec<Route> {
+    vec![
+        Route::new("GET", "/v1/schedules", VIEWER, get(schedules::list))
+            .does("List schedules")
+            .asks(LISTED)
+            .answers(200, json::<api::Page<api::ScheduleInfo>>()),
+        Route::new("GET", "/v1/schedules/{name}", VIEWER, get(schedules::schedule))
+            .does("Show a schedule: its next ticks, and what became of the last")
+            .asks(&[NAMESPACE])
+            .answers(200, json::<api::ScheduleInfo>()),
+        Route::new("PUT", "/v1/schedules/{name}", SUBMITTER, put(schedules::set))
+            .does("Set a schedule")
+            .asks(&[NAMESPACE])
+            .takes(json::<Schedule>())
+            .answers(201, json::<api::ScheduleInfo>()),
+        Route::new("DELETE", "/v1/schedules/{name}", SUBMITTER, delete(schedules::remove))
+            .does("Remove a schedule; its runs go on")
+            .asks(&[NAMESPACE])
+            .answers(204, Payload::Nothing),
+        Route::new("POST", "/v1/schedules/{name}/pause", SUBMITTER, post(schedules::pause))
+            .does("Let ticks pass without effect")
+            .asks(&[NAMESPACE])
+            .answers(200, json::<api::ScheduleInfo>()),
+        Route::new("POST", "/v1/schedules/{name}/unpause", SUBMITTER, post(schedules::unpause))
+            .does("Let a schedule go on; ticks of the time between aren't made up for")
+            .asks(&[NAMESPACE])
+            .answers(200, json::<api::ScheduleInfo>()),
+    ]
+}
+
+fn trigger_routes() -> Vec<Route> {
+    vec![
+        Route::new("GET", "/v1/triggers", VIEWER, get(triggers::list))
+            .does("List triggers")
+            .asks(LISTED)
+            .answers(200, json::<api::Page<api::TriggerInfo>>()),
+        Route::new("GET", "/v1/triggers/{name}", VIEWER, get(triggers::trigger))
+            .does("Show a trigger, and what became of its last firings")
+            .asks(&[NAMESPACE])
+            .answers(200, json::<api::TriggerInfo>()),
+        Route::new("PUT", "/v1/triggers/{name}", SUBMITTER, put(triggers::set))
+            .does("Set a trigger: on a file, a webhook, or the end of a run")
+            .asks(&[NAMESPACE])
+            .takes(json::<Trigger>())
+            .answers(201, json::<api::TriggerInfo>()),
+        Route::new("DELETE", "/v1/triggers/{name}", SUBMITTER, delete(triggers::remove))
+            .does("Remove a trigger; its runs go on")
+            .asks(&[NAMESPACE])
+            .answers(204, Payload::Nothing),
+        Route::new("POST", "/v1/triggers/{name}/pause", SUBMITTER, post(triggers::pause))
+            .does("Let nothing fire a trigger")
+            .asks(&[NAMESPACE])
+            .answers(200, json::<api::TriggerInfo>()),
+        Route::new("POST", "/v1/triggers/{name}/unpause", SUBMITTER, post(triggers::unpause))
+            .does("Let a trigger go on")
+            .asks(&[NAMESPACE])
+            .answers(200, json::<api::TriggerInfo>()),
+        Route::new("POST", "/v1/triggers/{name}/fire", SUBMITTER, post(triggers::fire))
+            .does("Fire a webhook; the body is any object. The header `Idempotency-Key` fires it once")
+            .asks(&[NAMESPACE])
+            .takes(json::<serde_json::Map<String, Value>>())
+            .answers(202, json::<api::Submitted>()),
+    ]
+}
+
 fn data_routes() -> Vec<Route> {
     vec![
         Route::new("POST", "/v1/files", SUBMITTER, post(data::upload))
@@ -254,6 +334,16 @@ fn cluster_routes() -> Vec<Route> {
         Route::new("GET", "/v1/pools", VIEWER, get(cluster::pools))
             .does("List pools")
             .answers(200, json::<api::Page<api::PoolItem>>()),
+        Route::new("GET", "/v1/dead-letters", VIEWER, get(dead_letters::list))
+            .does("List messages that nobody could make anything of")
+            .asks(&[("queue", "default: all that are known"), LIMIT])
+            .answers(200, json::<api::Page<api::DeadLetterItem>>()),
+        Route::new("POST", "/v1/dead-letters/{id}/requeue", DEPLOYER, post(dead_letters::requeue))
+            .does("Send a dead letter to where it came from")
+            .answers(204, Payload::Nothing),
+        Route::new("DELETE", "/v1/dead-letters/{id}", ADMIN, delete(dead_letters::drop_letter))
+            .does("Throw a dead letter away")
+            .answers(204, Payload::Nothing),
     ]
 }
 

@@ -45,12 +45,11 @@ pub(crate) async fn submit(
     headers: HeaderMap,
     Body(mut submit): Body<Submit>,
 ) -> Result<(StatusCode, Json<Submitted>), Refusal> {
-    if let Some(key) = headers.get("idempotency-key") {
-        let key = key.to_str().map_err(|_| Refusal::bad_input("`Idempotency-Key` isn't plain text"))?;
-        if submit.key.as_deref().is_some_and(|own| own != key) {
+    if let Some(key) = key_of(&headers)? {
+        if submit.key.as_ref().is_some_and(|own| *own != key) {
             return Err(Refusal::bad_input("the body's `key` and the header `Idempotency-Key` differ"));
         }
-        submit.key = Some(key.to_owned());
+        submit.key = Some(key);
     }
     let submitted = submit_one(&api, &caller, submit).await?;
     let status = if submitted.created { StatusCode::CREATED } else { StatusCode::OK };
@@ -79,10 +78,8 @@ pub(crate) async fn submit_many(
 
 async fn submit_one(api: &Api, caller: &Caller, submit: Submit) -> Result<Submitted, Refusal> {
     caller.check(submit.namespace.as_deref().unwrap_or(NAMESPACE))?;
-    if let Some(key) = &submit.key
-        && (key.is_empty() || key.chars().count() > KEY_CHARS_MAX)
-    {
-        return Err(Refusal::bad_input(format!("a key has 1 to {KEY_CHARS_MAX} characters")));
+    if let Some(key) = &submit.key {
+        check_key(key)?;
     }
     if let Some(priority) = submit.priority.filter(|priority| !(-100..=100).contains(priority)) {
         return Err(Refusal::bad_input(format!("`priority` is {priority}; it is from -100 to 100")));
@@ -142,7 +139,23 @@ async fn find(api: &Api, caller: &Caller, run: &str) -> Result<RunRecord, Refusa
     Ok(record)
 }
 
-fn random_key() -> String {
+/// The key in a request's header, if it has one.
+pub(crate) fn key_of(headers: &HeaderMap) -> Result<Option<String>, Refusal> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().map_err(|_| Refusal::bad_input("`Idempotency-Key` isn't plain text"))?;
+    check_key(key)?;
+    Ok(Some(key.to_owned()))
+}
+
+fn check_key(key: &str) -> Result<(), Refusal> {
+    match key.is_empty() || key.chars().count() > KEY_CHARS_MAX {
+        true => Err(Refusal::bad_input(format!("a key has 1 to {KEY_CHARS_MAX} characters"))),
+        false => Ok(()),
+    }
+}
+
+/// A key that nobody else has.
+pub(crate) fn random_key() -> String {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits).expect("the system's source of randomness answers");
     format!("{:032x}", u128::from_le_bytes(bits))

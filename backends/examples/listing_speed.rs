@@ -1,9 +1,9 @@
 //! How fast lists of runs are when there are many:
-//! `cargo run --release -p gristmill-backends --features redis --example listing_speed -- [RUNS [redis://HOST:PORT/]]`.
+//! `cargo run --release -p gristmill-backends --features redis --example listing_speed -- [RUNS [redis://HOST:PORT/ [PREFIX]]]`.
 //!
 //! Without an address it makes the runs (a million if not said otherwise) in a home in the folder for temporary files.
-//! On a server it writes keys that begin with `listing-` and the process id, and leaves them there. Each line says the
-//! times of many calls for a page of 50 from some place: what fits is common, rare or nothing.
+//! On a server it writes keys that begin with `listing-` and the process id, and leaves them there; with a prefix it
+//! looks at what was made under that. Each line says the times of many calls for a page of 50 from some place: what fits is common, rare or nothing.
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -30,25 +30,34 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);
     let count: u64 = args.next().map_or(Ok(1_000_000), |text| text.parse())?;
     let folder = tempfile::tempdir()?;
-    let state: Arc<dyn State> = match args.next() {
+    let (url, made) = (args.next(), args.next());
+    let state: Arc<dyn State> = match url {
         Some(url) => {
-            let prefix = format!("listing-{}", std::process::id());
+            let prefix = made.clone().unwrap_or_else(|| format!("listing-{}", std::process::id()));
+            println!("prefix {prefix}");
             Arc::new(RedisState::connect(&url, RedisOptions { prefix, allow_unsafe: true }).await?)
         }
         None => Arc::new(EmbeddedState::open(folder.path(), Synchronous::Normal)?),
     };
+    if made.is_none() {
+        make_all(&state, count).await?;
+    }
+    lists(&*state, count).await?;
+    ends(&*state).await
+}
+
+async fn make_all(state: &Arc<dyn State>, count: u64) -> Result<(), Box<dyn Error>> {
     for shard in Shard::all() {
         state.own(shard, OWNER, Duration::from_secs(86_400)).await?;
     }
     let start = Instant::now();
     let mut seen = BTreeMap::new();
     for first in (0..count).step_by(usize::try_from(AT_A_TIME)?) {
-        make(&state, first..(first + AT_A_TIME).min(count), &mut seen).await?;
+        make(state, first..(first + AT_A_TIME).min(count), &mut seen).await?;
     }
     let seconds = start.elapsed().as_secs_f64();
     println!("{count} runs made and ended in {seconds:.0} s: {:.0}/s", count as f64 / seconds);
-    lists(&*state, count).await?;
-    ends(&*state).await
+    Ok(())
 }
 
 fn run_of(number: u64) -> RunId {

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use gristmill_backends::broker::rabbitmq::{QueueType, RabbitBroker, RabbitOptions};
+use gristmill_backends::broker::dead_letters::{DeadLetter, DeadLetterError, DeadLetters};
+use gristmill_backends::broker::rabbitmq::{QueueType, RabbitBroker, RabbitDeadLetters, RabbitOptions};
 use gristmill_backends::broker::submissions::{Letter, SubmissionQueue, Submissions};
 use gristmill_backends::broker::{Broker, BrokerError, Consumer, Delivery, Message};
 use gristmill_backends::conformance::{self, BrokerFixture};
@@ -409,4 +410,99 @@ async fn who_submits_is_answered_if_they_can_be() {
     let answer = get(&server, &answers).await.delivery;
     assert_eq!(answer.data, b"run-1");
     assert_eq!(answer.properties.correlation_id().as_ref().map(|id| id.as_str()), Some("c-1"));
+}
+
+/// Letters that were put aside, by a broker with queues of its own.
+async fn put_aside(server: &Server, queue_type: QueueType, ids: &[&str]) -> (Arc<RabbitBroker>, RabbitDeadLetters) {
+    let broker = server.broker(queue_type).await;
+    let mut submissions = broker.submissions(10).await.expect("received");
+    for id in ids {
+        broker.submit(letter(id)).await.expect("submitted");
+        let received = receive(&mut submissions).await;
+        broker.dead_letter(received, &format!("`{id}` can't be understood")).await.expect("put aside");
+    }
+    let prefix = broker.submission_queue().trim_end_matches(".submissions").to_owned();
+    let options = RabbitOptions { queue_type, prefix, ..RabbitOptions::default() };
+    let sources = ["events".to_owned(), "events".to_owned()];
+    let dead = RabbitDeadLetters::new(&server.url(), &options, &sources).expect("an address");
+    assert_eq!(dead.queues(), [broker.dead_letter_queue(), "events.dead".to_owned()]);
+    (broker, dead)
+}
+
+/// The ids that senders gave to the letters of a queue.
+fn names(letters: &[DeadLetter]) -> Vec<&str> {
+    letters.iter().filter_map(|letter| letter.letter.id.as_deref()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_stay_in_place_when_they_are_looked_at() {
+    let server = Server::shared();
+    for queue_type in [QueueType::Classic, QueueType::Quorum] {
+        let (broker, dead) = put_aside(&server, queue_type, &["a", "b", "c"]).await;
+        let queue = broker.dead_letter_queue();
+        let first = dead.look(&queue, 10).await.expect("looked");
+        assert_eq!(names(&first), ["a", "b", "c"]);
+        assert_eq!(first[1].reason.as_deref(), Some("`b` can't be understood"));
+        assert_eq!((&first[1].source, &first[1].letter.body), (&broker.submission_queue(), &letter("b").body));
+        for _ in 0..3 {
+            assert_eq!(names(&dead.look(&queue, 2).await.expect("looked")), ["a", "b"]);
+        }
+        let again = dead.look(&queue, 10).await.expect("looked");
+        let ids = |letters: &[DeadLetter]| letters.iter().map(|letter| letter.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(&again), ids(&first), "ids are the same at each look");
+        assert_eq!(dead.look("no.such.queue.dead", 10).await.expect("looked"), []);
+        assert!(matches!(dead.look(&broker.submission_queue(), 10).await, Err(DeadLetterError::Queue(_))));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_sent_again_as_it_came_or_thrown_away() {
+    let server = Server::shared();
+    for queue_type in [QueueType::Classic, QueueType::Quorum] {
+        let (broker, dead) = put_aside(&server, queue_type, &["a", "b", "c"]).await;
+        let queue = broker.dead_letter_queue();
+        let letters = dead.look(&queue, 10).await.expect("looked");
+        dead.requeue(&letters[1].id).await.expect("sent again");
+        let mut submissions = broker.submissions(10).await.expect("received");
+        let received = receive(&mut submissions).await;
+        assert_eq!(received.letter, letter("b"));
+        received.ack();
+        assert_eq!(names(&dead.look(&queue, 10).await.expect("looked")), ["a", "c"]);
+        dead.discard(&letters[0].id).await.expect("thrown away");
+        assert_eq!(names(&dead.look(&queue, 10).await.expect("looked")), ["c"]);
+        for gone in [&letters[0].id, &letters[1].id, &"0".repeat(40)] {
+            assert!(matches!(dead.requeue(gone).await, Err(DeadLetterError::None(_))));
+            assert!(matches!(dead.discard(gone).await, Err(DeadLetterError::None(_))));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_whose_source_is_gone_stays() {
+    let server = Server::shared();
+    let connection = lapin::Connection::connect(&server.url(), Default::default()).await.expect("connected");
+    let channel = connection.create_channel().await.expect("a channel");
+    let (source, queue) = ("gone", "gone.dead");
+    let declare = lapin::options::QueueDeclareOptions::durable();
+    channel.queue_declare(queue.into(), declare, QueueType::Classic.arguments()).await.expect("declared");
+    let properties = lapin::BasicProperties::default().with_message_id("a".into());
+    let options = lapin::options::BasicPublishOptions::default();
+    channel.basic_publish("".into(), queue.into(), options, b"x", properties).await.expect("published");
+    let dead = RabbitDeadLetters::new(&server.url(), &RabbitOptions::default(), &[]).expect("an address");
+    let mut letters = Vec::new();
+    becomes("it arrives", async || {
+        letters = dead.look(queue, 10).await.expect("looked");
+        !letters.is_empty()
+    })
+    .await;
+    let refused = dead.requeue(&letters[0].id).await;
+    assert!(matches!(&refused, Err(DeadLetterError::Gone(gone)) if gone == source), "{refused:?}");
+    assert_eq!(dead.look(queue, 10).await.expect("looked"), letters);
+    // A queue that isn't one of ours, with arguments that we know nothing of.
+    let mut arguments = QueueType::Classic.arguments();
+    arguments.insert("x-single-active-consumer".into(), lapin::types::AMQPValue::Boolean(true));
+    channel.queue_declare(source.into(), declare, arguments).await.expect("declared");
+    dead.requeue(&letters[0].id).await.expect("sent again");
+    assert_eq!(get(&server, source).await.delivery.data, b"x");
+    assert_eq!(dead.look(queue, 10).await.expect("looked"), []);
 }

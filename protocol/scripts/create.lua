@@ -25,6 +25,8 @@ redis.call('HSET', record, 'head', '1', 'append', '0', 'status', 'open', 'pipeli
 redis.call('DEL', base .. 'j:' .. run, base .. 't:' .. run, base .. 'ok:' .. run)
 redis.call('XADD', base .. 'j:' .. run, '1-0', 'a', '0', 't', int(now), 'b', ARGV[4])
 redis.call('ZADD', base .. 'open', 1, run)
+-- Where there is no run, no list lacks one.
+if redis.call('EXISTS', base .. 'runs') == 0 then redis.call('SET', base .. 'runs:filled', 'all') end
 for _, list in ipairs({ base .. 'runs', namespace_list(ARGV[3]), pipeline_list(ARGV[2]), status_list('open') }) do
   redis.call('ZADD', list, 0, run)
 end

@@ -1,10 +1,9 @@
 -- Puts some of the runs that an earlier version made into the lists by namespace, pipeline and status, from the newest on.
 -- Where it stands is in `runs:filled`: a run, or `all`.
 -- ARGV: most runs to look at.
--- Answers `more` or `all`.
 local most = tonumber(ARGV[1])
 local place = redis.call('GET', base .. 'runs:filled')
-if place == 'all' then return { 'all' } end
+if place == 'all' then return end
 local ids = redis.call('ZREVRANGEBYLEX', base .. 'runs', place and '(' .. place or '+', '-', 'LIMIT', 0, most)
 for _, id in ipairs(ids) do
   local record = redis.call('HMGET', base .. 'r:' .. id, 'namespace', 'pipeline', 'status', 'ended')
@@ -18,6 +17,4 @@ for _, id in ipairs(ids) do
     end
   end
 end
-local filled = #ids < most and 'all' or ids[#ids]
-redis.call('SET', base .. 'runs:filled', filled)
-return { filled == 'all' and 'all' or 'more' }
+redis.call('SET', base .. 'runs:filled', #ids < most and 'all' or ids[#ids])

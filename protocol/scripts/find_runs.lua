@@ -2,8 +2,8 @@
 -- many runs of it.
 -- ARGV: the run before which (empty: from the newest), most runs to find, most to look at, status (empty for any),
 -- pipeline after a `=` (empty for any), number of namespaces (empty for any), the namespaces, each once.
--- Answers `found`, how far it has looked (empty: to the end), and the runs; or `unfilled` when the lists lack runs that an
--- earlier version made: see fill_runs.lua.
+-- Answers `found`, or `unfilled` where the lists lack runs that an earlier version made (see fill_runs.lua) and it has
+-- looked at the list of all runs instead; then how far it has looked (empty: to the end), and the runs.
 local before, want, look, status, pipeline = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local choices, namespaces = {}, nil
 if status ~= '' then choices[#choices + 1] = { status_list(status) } end
@@ -22,16 +22,19 @@ if ARGV[6] ~= '' then
   end
   choices[#choices + 1] = lists
 end
-if #choices > 0 and redis.call('GET', base .. 'runs:filled') ~= 'all' then return { 'unfilled' } end
-
-local lists, shortest = { base .. 'runs' }, nil
-for _, choice in ipairs(choices) do
-  local length = 0
-  for _, list in ipairs(choice) do length = length + redis.call('ZCARD', list) end
-  if not shortest or length < shortest then lists, shortest = choice, length end
+local lists, shortest, word = { base .. 'runs' }, nil, 'found'
+-- Where all that is in the one list fits, none has to be looked at.
+local fits = #choices <= 1
+if #choices > 0 and redis.call('GET', base .. 'runs:filled') ~= 'all' then
+  fits, word = false, 'unfilled'
+else
+  for _, choice in ipairs(choices) do
+    local length = 0
+    for _, list in ipairs(choice) do length = length + redis.call('ZCARD', list) end
+    if not shortest or length < shortest then lists, shortest = choice, length end
+  end
 end
--- All that is in the one list fits.
-if #choices <= 1 then look = want end
+if fits then look = want end
 
 local function is_newer(a, b)
   return a > b
@@ -49,7 +52,7 @@ for _, list in ipairs(lists) do
   end
 end
 local place = #ids == look and ids[look] or ''
-if #choices <= 1 then return { 'found', place, ids } end
+if fits then return { word, place, ids } end
 
 local found = {}
 for _, id in ipairs(ids) do
@@ -58,7 +61,7 @@ for _, id in ipairs(ids) do
     and (not pipeline or record[2] == pipeline) and (not namespaces or namespaces[record[3]])
   then
     found[#found + 1] = id
-    if #found == want then return { 'found', id, found } end
+    if #found == want then return { word, id, found } end
   end
 end
-return { 'found', place, found }
+return { word, place, found }

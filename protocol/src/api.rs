@@ -16,6 +16,7 @@ mod data;
 mod models;
 mod pipelines;
 mod runs;
+mod times;
 
 pub use access::*;
 pub use cluster::*;
@@ -23,6 +24,7 @@ pub use data::*;
 pub use models::*;
 pub use pipelines::*;
 pub use runs::*;
+pub use times::*;
 
 /// Items of a list that a page has at the most.
 pub const PAGE_MAX: usize = 500;

@@ -50,6 +50,18 @@ pub struct About {
     pub params: serde_json::Map<String, Value>,
     /// The folder that relative paths start from.
     pub folder: String,
+    /// The schedule or trigger that submitted it; nothing when somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+/// What submitted a run by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// `schedule nightly` or `trigger on-upload`; it is in the run's namespace.
+    pub by: String,
+    /// How many triggers on the ends of runs lie between it and what somebody, a clock or a file began.
+    pub depth: u32,
 }
 
 /// Attempts with the same number at neighbouring tasks.
@@ -162,7 +174,7 @@ pub enum Next {
 }
 
 /// How a run ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunStatus {
     Succeeded,

@@ -13,8 +13,10 @@ pub mod output;
 pub mod payload;
 pub mod pipeline;
 pub mod plan;
+pub mod schedule;
 pub mod submission;
 pub mod time;
+pub mod trigger;
 pub mod twins;
 pub mod wire;
 

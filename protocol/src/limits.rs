@@ -69,6 +69,26 @@ pub const INBOX_MAX: usize = 100_000;
 pub const ACTIVE_RUNS_MAX: usize = 10_000;
 /// Days for which run records and idempotency keys are kept.
 pub const RUN_RECORD_DAYS: u64 = 7;
+/// Schedules of a cluster. Each scheduler reads them all once a minute, which takes it under a second then.
+pub const SCHEDULES_MAX: usize = 10_000;
+/// Triggers of a cluster. Each is compared with every run that ends, or has a folder that is looked at each second.
+pub const TRIGGERS_MAX: usize = 1_000;
+/// Milliseconds after its time at which a tick isn't late: schedulers are started again or replaced within that, and
+/// as no schedule ticks more often, there is hardly ever another tick in it.
+pub const TICK_LATE_MS: u64 = 60_000;
+/// Ticks that one schedule makes up for: more than a week of daily and four days of hourly ones. Runs of older ones
+/// would only keep those of newer ones waiting.
+pub const CATCH_UP_MAX: usize = 100;
+/// Ticks or firings that a document remembers with what became of them: as many as somebody reads.
+pub const RECORDS_MAX: usize = 20;
+/// Runs that follow each other by triggers on the ends of runs. Pipelines that people chain have a handful of links;
+/// a circle of triggers ends after as many runs.
+pub const TRIGGER_DEPTH_MAX: u32 = 10;
+/// Files that a trigger's glob may match. They are all looked at each second; folders with more are split by date.
+pub const TRIGGER_FILES_MAX: usize = 10_000;
+/// Characters of a cron expression, of a time zone, and of a glob. A path has at most as many on common systems.
+pub const CRON_CHARS_MAX: usize = 255;
+pub const GLOB_CHARS_MAX: usize = 4_096;
 /// Records of one page of the list of runs. A page is read between the turns of the scheduler, and with more it would
 /// hold the store for over a millisecond.
 pub const RUN_PAGE_MAX: usize = 1_000;

@@ -16,6 +16,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -37,8 +38,12 @@ const MSGPACK: [&str; 2] = ["application/msgpack", "application/vnd.gristmill.su
 const JSON_LIST: &str = "application/vnd.gristmill.submissions+json";
 const MSGPACK_LIST: &str = "application/vnd.gristmill.submissions+msgpack";
 
+/// The fields of a submission.
+const FIELDS: [&str; 10] =
+    ["pipeline", "name", "version", "params", "key", "namespace", "priority", "no_cache", "files", "outputs"];
+
 /// A job to run. Unknown fields are ignored, as in all messages.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct SubmissionMessage {
     /// The pipeline file's text. Its paths are those of the workers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +131,16 @@ impl SubmissionMessage {
         }
     }
 
+    /// Reads a submission that a person wrote as a part of something: unknown fields are errors. For
+    /// `#[serde(deserialize_with)]`.
+    pub fn strict<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SubmissionMessage, D::Error> {
+        let fields = Map::<String, Value>::deserialize(deserializer)?;
+        if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
+            return Err(D::Error::unknown_field(unknown, &FIELDS));
+        }
+        serde_json::from_value(Value::Object(fields)).map_err(D::Error::custom)
+    }
+
     /// Reads the body of a message with one submission or a list of them.
     ///
     /// Whoever takes a list gives a submission without a key the message's id and its place, `<id>/<place>`: the same
@@ -207,6 +222,28 @@ mod tests {
         let bytes = rmp_serde::to_vec_named(&message).expect("plain data");
         let read = SubmissionMessage::decode("application/vnd.gristmill.submission+msgpack; v=1", &bytes);
         assert_eq!(read.expect("valid"), message);
+    }
+
+    #[test]
+    fn what_a_person_writes_has_no_unknown_fields() {
+        let full = SubmissionMessage {
+            pipeline: Some("name: x".to_owned()),
+            name: Some("x".to_owned()),
+            version: Some(1),
+            params: Map::from_iter([("trees".to_owned(), Value::from(3))]),
+            key: Some("k".to_owned()),
+            namespace: Some("n".to_owned()),
+            priority: Some(1),
+            no_cache: true,
+            files: BTreeMap::from([("a".to_owned(), Vec::new())]),
+            outputs: Outputs::Artifacts,
+        };
+        let json = serde_json::to_value(&full).expect("plain data");
+        let names: Vec<&str> = json.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(names, FIELDS, "each field can be written");
+        assert_eq!(SubmissionMessage::strict(&json).expect("it is known"), full);
+        let error = SubmissionMessage::strict(&serde_json::json!({ "nmae": "x" })).expect_err("unknown");
+        assert!(error.to_string().contains("unknown field `nmae`"), "{error}");
     }
 
     #[test]

@@ -16,6 +16,9 @@
 //! text.rs      times and counts as people read them
 //! message.rs   from what clients send to a run
 //! pipelines.rs pipelines that are kept by name and version
+//! schedules.rs what is submitted at which times
+//! triggers.rs  what is submitted when something happens
+//! changes.rs   how those who follow schedules and triggers learn of changes
 //! tail.rs      what was written or read lately, by run
 //! history.rs   what a run's journal says to people
 //! work.rs      the futures beside the loop
@@ -26,6 +29,7 @@
 //! the shard's runs are forgotten and replayed, never patched.
 
 mod calls;
+mod changes;
 mod clock;
 mod driver;
 mod effects;
@@ -36,13 +40,17 @@ pub mod observe;
 mod peers;
 pub mod pipelines;
 mod reassert;
+pub mod schedules;
 mod shard;
 pub mod submit;
 mod sweep;
 mod tail;
 mod takeover;
 pub mod text;
+pub mod triggers;
 mod work;
+#[cfg(test)]
+mod world;
 
 pub use driver::{Driver, DriverConfig};
 pub use peers::pools_seen;

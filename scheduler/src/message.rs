@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use gristmill_backends::artifacts::{ArtifactError, Artifacts};
 use gristmill_backends::state::State;
 use gristmill_protocol::error::ErrorCode;
-use gristmill_protocol::fact::About;
+use gristmill_protocol::fact::{About, Origin};
 use gristmill_protocol::limits::{PARAMETERS_BYTES_MAX, PIPELINE_BYTES_MAX, SOURCE_FILES_MAX};
 use gristmill_protocol::payload::{Files, plan_with};
 use gristmill_protocol::pipeline::{self, Complaints, Pipeline, Task};
@@ -87,18 +87,20 @@ pub async fn submit_message(
     key: Key,
     at: Timestamp,
 ) -> Result<Submitted, MessageError> {
-    let params = serde_json::to_vec(&message.params).map_or(usize::MAX, |bytes| bytes.len());
-    let bytes = message.pipeline.as_ref().map_or(0, String::len);
-    if bytes > PIPELINE_BYTES_MAX || params > PARAMETERS_BYTES_MAX {
-        return Err(MessageError::TooLarge { pipeline: bytes, params });
-    }
+    submit_from(state, artifacts, message, key, at, None).await
+}
+
+/// The same, for what submits by itself.
+pub async fn submit_from(
+    state: &dyn State,
+    artifacts: &dyn Artifacts,
+    message: SubmissionMessage,
+    key: Key,
+    at: Timestamp,
+    origin: Option<Origin>,
+) -> Result<Submitted, MessageError> {
+    let (source, mut checked) = check_message(state, &message).await?;
     let namespace = message.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
-    if !pipeline::names::is_name(&namespace) {
-        return Err(MessageError::Namespace(namespace));
-    }
-    let parameters = message.parameters();
-    let source = source_of(state, &message, &namespace).await?;
-    let mut checked = pipeline::check("submission", &source, &parameters).map_err(MessageError::Wrong)?;
     apply(&mut checked, message.no_cache, message.priority);
     let lists = lists_of(artifacts, &checked, &message).await?;
     let plan = plan_with(&checked, "", "", |step| match (lists.get(&step.name), message.outputs) {
@@ -110,8 +112,24 @@ pub async fn submit_message(
         Key::Remembered(key) => (key, true),
         Key::Timed(key) => (key, false),
     };
-    let about = About { source, params: checked.params.into_iter().collect(), ..About::default() };
+    let about = About { source, params: checked.params.into_iter().collect(), folder: String::new(), origin };
     Ok(submit(state, Submission { plan, about, namespace, key, is_callers_key, at }).await?)
+}
+
+/// The text of the pipeline that a message means, and what it says, checked with the message's parameters.
+pub async fn check_message(state: &dyn State, message: &SubmissionMessage) -> Result<(String, Pipeline), MessageError> {
+    let params = serde_json::to_vec(&message.params).map_or(usize::MAX, |bytes| bytes.len());
+    let bytes = message.pipeline.as_ref().map_or(0, String::len);
+    if bytes > PIPELINE_BYTES_MAX || params > PARAMETERS_BYTES_MAX {
+        return Err(MessageError::TooLarge { pipeline: bytes, params });
+    }
+    let namespace = message.namespace.as_deref().unwrap_or(NAMESPACE);
+    if !pipeline::names::is_name(namespace) {
+        return Err(MessageError::Namespace(namespace.to_owned()));
+    }
+    let source = source_of(state, message, namespace).await?;
+    let checked = pipeline::check("submission", &source, &message.parameters()).map_err(MessageError::Wrong)?;
+    Ok((source, checked))
 }
 
 /// Puts in what is asked of all steps at once.

@@ -189,7 +189,7 @@ async fn recorded(store: &Store, target: &str, algorithm: &Value) -> Recorder {
     let about = About {
         source: SOURCE.to_owned(),
         params: json!({ "source": "data", "trees": 20 }).as_object().expect("an object").clone(),
-        folder: String::new(),
+        ..About::default()
     };
     let mut run = Recorder::of(plan(STEPS), about);
     let quarantine = Some(Quarantined { lines: 3, table: Digest::of(b"lines") });

@@ -3,6 +3,7 @@
 //! An acknowledgement never means "done": the store's leases say that. A delivery that is dropped without
 //! being settled comes again, to this consumer or another.
 
+pub mod dead_letters;
 pub mod embedded;
 #[cfg(feature = "rabbitmq")]
 pub mod rabbitmq;

@@ -12,6 +12,7 @@
 //! needs it: [`Line`] is a connection that is made anew, [`RabbitConsumer`] a consumer that is.
 
 mod consumer;
+mod dead_letters;
 mod line;
 mod publisher;
 mod submissions;
@@ -24,6 +25,7 @@ use gristmill_protocol::limits::{MESSAGE_BYTES_MAX, STORE_CALL_MS};
 use lapin::types::{AMQPValue, FieldTable};
 
 pub use self::consumer::{RabbitConsumer, RabbitSettle};
+pub use self::dead_letters::{RabbitDeadLetters, dead_letter_queue};
 pub use self::line::Line;
 use self::publisher::Publisher;
 pub use self::submissions::header_text;

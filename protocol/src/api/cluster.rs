@@ -48,13 +48,18 @@ pub struct PoolItem {
     pub demand: u64,
 }
 
-/// A message that couldn't be worked on.
+/// A message that nobody could make anything of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterItem {
+    /// It follows from what is in it.
     pub id: String,
     /// The queue that it is in.
     pub queue: String,
-    pub reason: String,
+    /// The queue that it came from, and goes to when it is sent again.
+    pub source: String,
+    pub reason: Option<String>,
+    /// When it was sent, by its sender.
+    pub sent_ms: Option<u64>,
     pub content_type: Option<String>,
     pub bytes: u64,
     /// The first 4 KiB, where they are text.

@@ -13,8 +13,7 @@ use crate::payload::UploadedFile;
 use crate::pipeline::steps::When;
 use crate::submission::{Outputs, SubmissionMessage};
 
-/// Submissions of one request.
-pub const SUBMISSIONS_MAX: usize = 1_000;
+pub use crate::limits::SUBMISSIONS_MAX;
 
 /// A run to make: the text of a pipeline, or the name of a kept one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -11,24 +11,29 @@ use gristmill_protocol::limits::ERROR_TEXT_BYTES_MAX;
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 
-use super::RabbitBroker;
 use super::consumer::RabbitConsumer;
+use super::dead_letters::{REASON, dead_letter_queue};
 use super::publisher::short;
+use super::{RabbitBroker, RabbitOptions};
 use crate::broker::BrokerError;
 use crate::broker::submissions::{Letter, Submission, SubmissionQueue, Submissions};
 
-/// The header that says why a submission was put aside.
-const REASON: &str = "gristmill-reason";
+impl RabbitOptions {
+    /// The queue of submissions, as RabbitMQ knows it.
+    pub fn submission_queue(&self) -> String {
+        format!("{}.submissions", self.prefix)
+    }
+}
 
 impl RabbitBroker {
     /// The queue of submissions, as RabbitMQ knows it.
     pub fn submission_queue(&self) -> String {
-        format!("{}.submissions", self.options.prefix)
+        self.options.submission_queue()
     }
 
     /// The queue of those that nobody understands.
     pub fn dead_letter_queue(&self) -> String {
-        format!("{}.submissions.dead", self.options.prefix)
+        dead_letter_queue(&self.submission_queue())
     }
 }
 
@@ -84,7 +89,8 @@ impl Submissions for RabbitSubmissions {
     }
 }
 
-fn letter_of(delivery: lapin::message::Delivery) -> Letter {
+/// A delivery as anybody could have sent it.
+pub(super) fn letter_of(delivery: lapin::message::Delivery) -> Letter {
     let properties = delivery.properties;
     let text = |text: &Option<ShortString>| text.as_ref().map(ToString::to_string);
     let headers = properties.headers().iter().flat_map(|headers| headers.inner());

@@ -3,8 +3,8 @@
 //! A shard has a list of its runs for each namespace, pipeline and status. A filter by one of these is answered from its
 //! list. For several the script looks at runs of the shortest list, a bounded number at a call, so a page may be short.
 //!
-//! Runs that an earlier version made are in none of these lists. The first call with a filter puts them in, piece by
-//! piece; a call that is broken off leaves what it did, and the next goes on from there.
+//! Runs that an earlier version made are in none of these lists. While a shard has such runs, filters are answered from
+//! the list of all runs in the same bounded way, and each such call puts some more of them into the lists.
 
 use gristmill_protocol::{RunId, Shard, Timestamp};
 
@@ -17,7 +17,7 @@ use crate::state::{RunFilter, RunPage, RunRecord, StateError, StatusFilter};
 /// Runs of a shard that one call looks at when several lists have to agree: half a millisecond of the server.
 const LOOKED_AT_MAX: usize = 256;
 /// Runs of a shard that one call puts into lists: some milliseconds of the server.
-const FILLED_AT_A_TIME: usize = 250;
+const FILLED_AT_A_TIME: usize = 100;
 
 /// What a shard has found.
 struct Found {
@@ -34,14 +34,7 @@ impl RedisState {
         before: Option<RunId>,
         limit: usize,
     ) -> Result<RunPage, StateError> {
-        let shards = match self.find(filter, before, limit).await? {
-            Some(shards) => shards,
-            None => {
-                self.fill_lists().await?;
-                let lost = || Read("list runs").damaged("the lists of runs were filled and aren't");
-                self.find(filter, before, limit).await?.ok_or_else(lost)?
-            }
-        };
+        let shards = self.find(filter, before, limit).await?;
         // What is older than where a shard stopped may not be all there is.
         let horizon = shards.iter().filter_map(|found| found.place).max();
         let mut runs: Vec<RunId> = shards.into_iter().flat_map(|found| found.runs).collect();
@@ -55,29 +48,27 @@ impl RedisState {
         Ok(RunPage { records, next })
     }
 
-    /// Asks all shards; nothing when one of them has lists that aren't filled.
-    async fn find(
-        &self,
-        filter: &RunFilter,
-        before: Option<RunId>,
-        limit: usize,
-    ) -> Result<Option<Vec<Found>>, StateError> {
+    /// Asks all shards.
+    async fn find(&self, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Result<Vec<Found>, StateError> {
         let verb = "list runs";
         let read = Read(verb);
         let asks = Shard::all().map(|shard| Ask::Script(self.find_call(shard, filter, before, limit))).collect();
         let (answers, _) = self.links.ask_all(verb, asks).await?;
-        let mut shards = Vec::new();
-        for answer in answers {
+        let (mut shards, mut fills) = (Vec::new(), Vec::new());
+        for (shard, answer) in Shard::all().zip(answers) {
             let (word, mut rest) = read.answer(answer)?;
             if word == "unfilled" {
-                return Ok(None);
+                fills.push(Ask::Script(self.on_shard(&scripts::FILL_RUNS, shard).number(FILLED_AT_A_TIME)));
             }
             let place = read.text(rest.next().unwrap_or_default())?;
             let place = if place.is_empty() { None } else { Some(place.parse().map_err(|e| read.damaged(e))?) };
             let runs = read.list(rest.next().unwrap_or_default())?.into_iter().map(|run| read.run(run));
             shards.push(Found { runs: runs.collect::<Result<_, _>>()?, place });
         }
-        Ok(Some(shards))
+        if !fills.is_empty() {
+            self.links.ask_all("fill the lists of runs", fills).await?;
+        }
+        Ok(shards)
     }
 
     fn find_call(&self, shard: Shard, filter: &RunFilter, before: Option<RunId>, limit: usize) -> Call {
@@ -101,24 +92,6 @@ impl RedisState {
             call.push(namespace.as_bytes());
         }
         call
-    }
-
-    /// Puts runs of an earlier version into the lists, on all shards that lack any.
-    async fn fill_lists(&self) -> Result<(), StateError> {
-        let verb = "fill the lists of runs";
-        let mut shards: Vec<Shard> = Shard::all().collect();
-        while !shards.is_empty() {
-            let call = |&shard: &Shard| Ask::Script(self.on_shard(&scripts::FILL_RUNS, shard).number(FILLED_AT_A_TIME));
-            let (answers, _) = self.links.ask_all(verb, shards.iter().map(call).collect()).await?;
-            let mut unfilled = Vec::new();
-            for (shard, answer) in shards.into_iter().zip(answers) {
-                if Read(verb).answer(answer)?.0 == "more" {
-                    unfilled.push(shard);
-                }
-            }
-            shards = unfilled;
-        }
-        Ok(())
     }
 
     /// Runs that ended after a place.
