@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -76,11 +77,6 @@ class AsyncModels(_AsyncResource):
         """Who did what with it, when and why."""
         return self._list(dict, limit, "models", name, "log")
 
-    async def lineage(self, name: str, version: int) -> Mapping[str, Any]:
-        """Where a version comes from."""
-        found: Mapping[str, Any] = await self._ask("GET", "models", name, "versions", version, "lineage")
-        return found
-
 
 class AsyncPipelines(_AsyncResource):
     """Kept pipelines."""
@@ -116,7 +112,11 @@ class AsyncPipelines(_AsyncResource):
 
 
 def _schedule(data: Mapping[str, Any]) -> Schedule:
-    return read(Schedule, data, next_ms=tuple(data.get("next_ms") or ()))
+    return read(Schedule, data, next_ms=tuple(data.get("next_ms") or ()), recent=tuple(data.get("recent") or ()))
+
+
+def _trigger(data: Mapping[str, Any]) -> Trigger:
+    return read(Trigger, data, recent=tuple(data.get("recent") or ()))
 
 
 class AsyncSchedules(_AsyncResource):
@@ -133,7 +133,7 @@ class AsyncSchedules(_AsyncResource):
         catch_up: Literal["none", "last", "all"] | None = None,
         paused: bool | None = None,
         namespace: str | None = None,
-    ) -> None:
+    ) -> Schedule:
         """Makes or changes one. `submit` is what a submission has: `pipeline` or `name`, and `params`."""
         body = given(
             cron=cron,
@@ -143,7 +143,7 @@ class AsyncSchedules(_AsyncResource):
             catch_up=catch_up,
             paused=paused,
         )
-        await self._ask("PUT", "schedules", name, json=body, namespace=namespace)
+        return _schedule(await self._ask("PUT", "schedules", name, json=body, namespace=namespace))
 
     def list(self, *, namespace: str | None = None, limit: int | None = None) -> AsyncListing[Schedule]:
         """All of them."""
@@ -177,24 +177,34 @@ class AsyncTriggers(_AsyncResource):
         *,
         paused: bool | None = None,
         namespace: str | None = None,
-    ) -> None:
+    ) -> Trigger:
         """Makes or changes one. `on` is `{"file": {"glob": …}}`, `{"webhook": {}}` or `{"run_ended": {…}}`."""
         body = given(on=dict(on), submit=_submission(submit), paused=paused)
-        await self._ask("PUT", "triggers", name, json=body, namespace=namespace)
+        return _trigger(await self._ask("PUT", "triggers", name, json=body, namespace=namespace))
 
     def list(self, *, namespace: str | None = None, limit: int | None = None) -> AsyncListing[Trigger]:
         """All of them."""
-        return self._list(lambda item: read(Trigger, item), limit, "triggers", namespace=namespace)
+        return self._list(_trigger, limit, "triggers", namespace=namespace)
 
     async def get(self, name: str, *, namespace: str | None = None) -> Trigger:
         """One."""
-        return read(Trigger, await self._ask("GET", "triggers", name, namespace=namespace))
+        return _trigger(await self._ask("GET", "triggers", name, namespace=namespace))
+
+    async def pause(self, name: str, *, namespace: str | None = None) -> None:
+        """Makes no runs until it is unpaused."""
+        await self._ask("POST", "triggers", name, "pause", namespace=namespace)
+
+    async def unpause(self, name: str, *, namespace: str | None = None) -> None:
+        """Makes runs again."""
+        await self._ask("POST", "triggers", name, "unpause", namespace=namespace)
 
     async def fire(self, name: str, body: Mapping[str, Any] | None = None, *, namespace: str | None = None) -> str:
         """Makes a run, as a webhook would; its id."""
-        found = await self._ask(
-            "POST", "triggers", name, "fire", json=dict(body or {}), repeatable=False, namespace=namespace
-        )
+        # With a key of its own it can be sent again after a lost answer.
+        headers = {"idempotency-key": str(uuid.uuid4())}
+        query = {"namespace": namespace}
+        request = Request("POST", path("triggers", name, "fire"), query, dict(body or {}), headers)
+        found = await self._transport.ask(request)
         return str(found["run"])
 
     async def delete(self, name: str, *, namespace: str | None = None) -> None:
@@ -202,14 +212,17 @@ class AsyncTriggers(_AsyncResource):
         await self._ask("DELETE", "triggers", name, namespace=namespace)
 
 
+def _endpoint(data: Mapping[str, Any]) -> EndpointItem:
+    return read(EndpointItem, data, shadows=tuple(data.get("shadows") or ()))
+
+
 class AsyncEndpoints(_AsyncResource):
     """Names that online scoring answers under: a champion, a canary, shadows."""
 
     def list(self, *, limit: int | None = None) -> AsyncListing[EndpointItem]:
         """All of them."""
-        return self._list(
-            lambda item: read(EndpointItem, item, shadows=tuple(item.get("shadows") or ())), limit, "endpoints"
-        )
+        request = Request("GET", path("endpoints"), paged=False)
+        return AsyncListing(self._transport, request, _endpoint, limit)
 
     async def get(self, name: str) -> Mapping[str, Any]:
         """One, and how its models do."""
@@ -296,7 +309,8 @@ class AsyncCluster(_AsyncResource):
 
     def pools(self, *, limit: int | None = None) -> AsyncListing[PoolItem]:
         """The pools."""
-        return self._list(lambda item: read(PoolItem, item), limit, "pools")
+        request = Request("GET", path("pools"), paged=False)
+        return AsyncListing(self._transport, request, lambda item: read(PoolItem, item), limit)
 
 
 def _submission(submit: Mapping[str, Any]) -> dict[str, Any]:
