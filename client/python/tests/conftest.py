@@ -148,10 +148,10 @@ class Cluster:
         self._processes.append(process)
         return process
 
-    def python_worker(self, *options: str, folder: Path | None = None) -> Process:
-        """A Python worker of the tasks in `tests/tasks_of_tests.py`, ready to work."""
-        module = ["-m", "gristmill.worker", "tasks_of_tests", "--log-level", "DEBUG", *options]
-        process = self.start(sys.executable, *module, cwd=folder or Path(__file__).parent)
+    def python_worker(self, *options: str, module: str = "tasks_of_tests", folder: Path | None = None) -> Process:
+        """A Python worker of the tasks in `tests/tasks_of_tests.py`, or of another module, ready to work."""
+        command = ["-m", "gristmill.worker", module, "--log-level", "DEBUG", *options]
+        process = self.start(sys.executable, *command, cwd=folder or Path(__file__).parent)
         process.await_line(r"w-[0-9a-f]{16} serves")
         return process
 
@@ -165,6 +165,10 @@ class Cluster:
         """Submits a pipeline of these steps; the run's id."""
         path = self.folder / f"pipeline-{time.monotonic_ns()}.json"
         path.write_text(json.dumps({"name": "python-steps", "steps": steps}))
+        return self.submit_file(path)
+
+    def submit_file(self, path: Path) -> str:
+        """Submits a pipeline file; the run's id."""
         done = self.command("submit", str(path))
         found = re.search(r"run-[0-9a-f]{32}", done.stdout)
         assert found, done.stdout + done.stderr

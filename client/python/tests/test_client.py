@@ -191,6 +191,19 @@ def test_runs_are_listed_by_what_they_are(client: Local) -> None:
         client.run("run-" + "0" * 32).view()
 
 
+def test_a_run_tells_of_its_tasks(client: Local) -> None:
+    run = client.submit("name: wide\nsteps:\n  a: { noop: { tasks: 5 } }\n  b: { noop: {}, after: [a] }\n")
+    run.wait(timeout=PATIENCE_S)
+    tasks = run.tasks(step="a").all()
+    assert {task["status"] for task in tasks} == {"succeeded"}
+    assert len(tasks) >= 5
+    task = run.task(int(tasks[0]["task"]))
+    assert (task["step"], task["kind"]) == ("a", "noop")
+    assert len(run.timeline()["attempts"]) >= len(tasks)
+    newest = next(iter(client.watch()))
+    assert run.id in {item.run for item in newest}
+
+
 def test_files_are_uploaded(client: Local, tmp_path: Path) -> None:
     for month in (1, 2):
         (tmp_path / f"flights-{month}.csv").write_text("a,b\n1,x\n2,y\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -12,7 +13,7 @@ import pika
 import pytest
 
 from conftest import Cluster, Servers, wait_for
-from gristmill import BadPipelineError, TimedOutError, TooLargeError
+from gristmill import BadInputError, BadPipelineError, NotFoundError, TimedOutError, TooLargeError
 from gristmill.messaging.client import MANY, ONE, QueueClient, Submission
 
 PIPELINE = "name: nightly\nsteps:\n  a: { noop: {} }\n"
@@ -139,6 +140,45 @@ def test_a_scheduler_answers(cluster: Cluster, servers: Servers) -> None:
             client.submit("name: x\nsteps:\n  a: { nop: {} }\n", answer=True)
         assert caught.value.complaints[0].hint == "did you mean `noop`?"
         assert caught.value.complaints[0].line == 3
+
+
+def test_rows_are_scored_by_queue(cluster: Cluster, servers: Servers, tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"hour": at % 24, "carrier": ("AA", "UA")[at % 2], "delay": float(at * 37 % 60)} for at in range(600)
+    ]
+    lines = [f"{row['hour']},{row['carrier']},{row['delay']},{row['delay'] > 15}" for row in rows]
+    (tmp_path / "flights.csv").write_text("hour,carrier,delay,late\n" + "\n".join(lines) + "\n")
+    features = {"numeric": ["delay", "hour"], "categorical": ["carrier"]}
+    run = cluster.submit(
+        {
+            "flights": {"ingest": {"source": str(tmp_path / "flights.csv")}},
+            "model": {
+                "train": {
+                    "input": "flights",
+                    "target": "late",
+                    "features": features,
+                    "algorithm": {"random_forest": {}},
+                }
+            },
+            "release": {"register": {"model": "model", "name": "late", "alias": "champion"}},
+        }
+    )
+    assert cluster.wait(run)["status"] == "succeeded"
+    server = cluster.start(cluster.binary, "serve", "--listen", "127.0.0.1:0", "--queue")
+    server.await_line("gristmill.score")
+    with QueueClient(servers.env["GRISTMILL_BROKER"], timeout=60) as client:
+        scores = client.score("late", rows)
+        assert scores.model == "late"
+        right = sum(bool(found) == (row["delay"] > 15) for found, row in zip(scores["prediction"], rows, strict=True))
+        assert right > 550
+        assert client.score("late", rows[:1], version="champion")["prediction"] == scores["prediction"][:1]
+        with pytest.raises(NotFoundError, match="nobody"):
+            client.score("nobody", rows[:1])
+        with pytest.raises(BadInputError, match="delay"):
+            client.score("late", [{"hour": 3}])
+    with QueueClient(servers.env["GRISTMILL_BROKER"]) as client, pytest.raises(TimedOutError):
+        client.score("late", rows[:1], queue="nobody.takes", timeout=0.5)
+    assert server.end() == 0
 
 
 def test_a_list_is_answered_one_by_one(cluster: Cluster, servers: Servers) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from conftest import Cluster, Process, Servers, wait_for
+from conftest import ROOT, Cluster, Process, Servers, wait_for
 
 
 @pytest.fixture
@@ -84,6 +84,14 @@ def test_python_steps_take_and_make_datasets(cluster: Cluster, table: Path) -> N
     steps = shown["steps"]
     assert shown["status"] == "succeeded", shown
     assert [steps[name]["rows"] for name in ("clean", "checked", "sums", "empty", "after")] == [901, 901, 7, 0, 1]
+    assert worker.end() == 0
+
+
+def test_the_example_runs(cluster: Cluster) -> None:
+    folder = ROOT / "examples" / "python-steps"
+    worker = cluster.python_worker("--slots", "2", module="tasks", folder=folder)
+    shown = cluster.wait(cluster.submit_file(folder / "pipeline.yaml"))
+    assert shown["status"] == "succeeded", shown
     assert worker.end() == 0
 
 
@@ -163,6 +171,23 @@ def test_the_task_of_a_killed_worker_runs_elsewhere(cluster: Cluster, tmp_path: 
     go(tmp_path, "gate")
     assert cluster.wait(run)["status"] == "succeeded"
     assert survivor.end() == 0
+
+
+def test_a_worker_that_was_cut_off_stops_when_it_is_back(cluster: Cluster, tmp_path: Path) -> None:
+    hung = cluster.python_worker()
+    run = cluster.submit({"gate": python("gate", folder=str(tmp_path))})
+    (first,) = began(tmp_path, "gate")
+    hung.signal(signal.SIGSTOP)
+    other = cluster.python_worker()
+    _, second = began(tmp_path, "gate", 2)
+    assert is_alive(first["pid"])
+    hung.signal(signal.SIGCONT)
+    wait_for("the end of the first attempt", lambda: not is_alive(first["pid"]))
+    assert is_alive(second["pid"])
+    go(tmp_path, "gate")
+    assert cluster.wait(run)["status"] == "succeeded"
+    assert hung.end() == 0
+    assert other.end() == 0
 
 
 def test_sigterm_finishes_what_runs(cluster: Cluster, tmp_path: Path) -> None:

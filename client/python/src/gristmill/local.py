@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 from gristmill._sync.client import Client
 from gristmill.errors import NotFoundError, UnavailableError
+from gristmill.scoring import RowsLike, Scores
 
 START_S = 60.0
 """Seconds in which the process must say where it listens. It takes a tenth of one."""
 STOP_S = 30.0
 """Seconds from asking for the end to killing: what runs may take 25."""
+SERVED_S = 10.0
+"""Seconds within which a model that is registered is served: the server looks each second."""
+LOOK_S = 0.05
+"""Between two looks."""
+PR_SET_PDEATHSIG = 1
+LIBC: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
 LINES_MAX = 200
 """Lines of its output that are kept, to say what was wrong."""
 
 API = re.compile(r"the API is at (https?://[^\s;,]+)")
-SERVE = re.compile(r"scoring at (https?://[^\s;,]+)")
+SERVE = re.compile(r"(?:scoring|serving) at (https?://[^\s;,]+)")
 
 
 def find_binary(binary: str | Path | None = None) -> str:
@@ -65,6 +76,8 @@ class Local(Client):
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            # One call into libc, which is loaded already: nothing that another thread could hold a lock of.
+            preexec_fn=_end_with_parent if _can_end_with_parent() else None,  # noqa: PLW1509
         )
         assert self._process.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self._process.stderr,), daemon=True)
@@ -75,6 +88,20 @@ class Local(Client):
             raise UnavailableError(f"`{' '.join(command)}` didn't say where it listens:\n{said}")
         super().__init__(self._found["api"], serve=self._found["serve"])
         self.serve = self._found["serve"]
+        atexit.register(self.close)
+
+    def score(self, model: str, rows: RowsLike, *, version: str | int | None = None, key: str | None = None) -> Scores:
+        """As a client does; a model that was registered just now is waited for."""
+        until = time.monotonic() + SERVED_S
+        while True:
+            try:
+                return super().score(model, rows, version=version, key=key)
+            except NotFoundError:
+                # One that isn't registered either is none.
+                self.models.get(model)
+                if time.monotonic() > until:
+                    raise
+            time.sleep(LOOK_S)
 
     def _read(self, lines: IO[str]) -> None:
         for line in lines:
@@ -94,6 +121,7 @@ class Local(Client):
 
     def close(self) -> None:
         """Ends the process. A folder that was given stays, with its runs and models."""
+        atexit.unregister(self.close)
         super().close()
         self._stop()
 
@@ -116,6 +144,16 @@ class Local(Client):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _end_with_parent() -> None:  # pragma: no cover (in the child, between fork and exec)
+    """Has the system end the process when its parent is killed."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _can_end_with_parent() -> bool:
+    """Whether the system can; it means the thread that starts a process, which must not end before."""
+    return LIBC is not None and threading.current_thread() is threading.main_thread()
 
 
 def local(folder: str | Path | None = None, *, binary: str | Path | None = None) -> Local:

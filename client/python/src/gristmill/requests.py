@@ -61,6 +61,8 @@ class Request:
     json: Any = None
     headers: Mapping[str, str] | None = None
     repeatable: bool = True
+    paged: bool = True
+    """Whether a list comes in pages."""
 
     def parameters(self) -> dict[str, str]:
         """The query as text, without what isn't given."""

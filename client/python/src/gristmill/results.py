@@ -219,7 +219,7 @@ class PipelineItem:
     name: str
     namespace: str = "default"
     version: int | None = None
-    versions: Any = None
+    """The newest."""
     updated_ms: int | None = None
     by: str | None = None
 
@@ -230,6 +230,7 @@ class PipelineVersion:
 
     name: str
     version: int
+    namespace: str = "default"
     pipeline: str | None = None
     at_ms: int | None = None
     by: str | None = None
@@ -256,13 +257,17 @@ class ModelVersion:
     created_ms: int | None = None
     by: str | None = None
     run: str | None = None
+    step: str | None = None
     algorithm: str | None = None
-    bytes: int | None = None
-    rows: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    evidence: str | None = None
+    """The digest of what a validate step found out about it."""
+    description: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     aliases: tuple[str, ...] = ()
-    deleted: bool = False
+    datasets: tuple[str, ...] = ()
+    """The datasets that it comes from, by digest."""
+    signed_by: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -279,8 +284,11 @@ class ModelView:
     @staticmethod
     def of(data: Mapping[str, Any]) -> ModelView:
         """The model of an answer."""
-        versions = (read(ModelVersion, one, aliases=tuple(one.get("aliases") or ())) for one in data["versions"])
-        return read(ModelView, data, versions=tuple(versions), history=tuple(data.get("history") or ()))
+        lists = ("aliases", "datasets", "signed_by")
+        versions = tuple(
+            read(ModelVersion, one, **{name: tuple(one.get(name) or ()) for name in lists}) for one in data["versions"]
+        )
+        return read(ModelView, data, versions=versions, history=tuple(data.get("history") or ()))
 
 
 @dataclass(frozen=True)
@@ -318,9 +326,9 @@ class PoolItem:
     workers: int
     slots: int
     busy: int = 0
-    ready: int = 0
-    out: int = 0
-    oldest_wait_seconds: float | None = None
+    """Slots at work."""
+    demand: int = 0
+    """Tasks that are out or could be."""
 
 
 @dataclass(frozen=True)
@@ -329,8 +337,10 @@ class DeadLetter:
 
     id: str
     queue: str
+    source: str | None = None
+    """The queue that it came from."""
     reason: str | None = None
-    at_ms: int | None = None
+    sent_ms: int | None = None
     content_type: str | None = None
     bytes: int | None = None
     body: str | None = None
@@ -348,8 +358,12 @@ class Schedule:
     catch_up: str | None = None
     paused: bool = False
     namespace: str = "default"
+    by: str | None = None
+    updated_ms: int | None = None
     next_ms: tuple[int, ...] = ()
     last: Mapping[str, Any] | None = None
+    """What came of the last time."""
+    recent: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -361,7 +375,11 @@ class Trigger:
     submit: Mapping[str, Any] = field(default_factory=dict)
     paused: bool = False
     namespace: str = "default"
+    by: str | None = None
+    updated_ms: int | None = None
     last: Mapping[str, Any] | None = None
+    """What came of the last firing."""
+    recent: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -384,6 +402,7 @@ class TokenItem:
     role: str | None = None
     namespaces: tuple[str, ...] = ()
     created_ms: int | None = None
+    by: str | None = None
     expires_ms: int | None = None
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import glob
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import httpx
 
+from gristmill._async.listing import AsyncListing
 from gristmill._async.resources import (
     AsyncCluster,
     AsyncDatasets,
     AsyncDeadLetters,
     AsyncEndpoints,
-    AsyncListing,
     AsyncModels,
     AsyncPipelines,
     AsyncSchedules,
@@ -208,6 +208,19 @@ class AsyncClient:
         return AsyncListing(
             self._transport, Request("GET", path("runs"), query), lambda item: read(RunItem, item), limit
         )
+
+    async def watch(self) -> AsyncIterator[Sequence[RunItem]]:
+        """The newest runs, and then those that are new or have changed, for as long as the server tells.
+
+        Raises:
+            UnavailableError: when the connection breaks.
+        """
+        try:
+            async for event, data in self._transport.events(Request("GET", path("events")), float("inf")):
+                if event == "runs":
+                    yield [read(RunItem, item) for item in data["items"]]
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
 
     async def artifact(self, digest: str) -> bytes:
         """The bytes of an artifact."""

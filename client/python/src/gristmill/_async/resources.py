@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
+from gristmill._async.listing import AsyncListing
 from gristmill._async.transport import AsyncTransport
 from gristmill.pipeline import PipelineLike, text_of
 from gristmill.requests import Request, given, path
@@ -29,23 +31,6 @@ from gristmill.results import (
 )
 
 T = TypeVar("T")
-
-
-class AsyncListing(Generic[T]):
-    """Things of one kind, over as many pages as there are."""
-
-    def __init__(
-        self, transport: AsyncTransport, request: Request, parse: Callable[[Mapping[str, Any]], T], limit: int | None
-    ) -> None:
-        self._transport, self._request, self._parse, self._limit = transport, request, parse, limit
-
-    async def __aiter__(self) -> AsyncIterator[T]:
-        async for item in self._transport.pages(self._request, self._limit):
-            yield self._parse(item)
-
-    async def all(self) -> list[T]:
-        """All of them as a list."""
-        return [item async for item in self]
 
 
 class _AsyncResource:
@@ -92,11 +77,6 @@ class AsyncModels(_AsyncResource):
         """Who did what with it, when and why."""
         return self._list(dict, limit, "models", name, "log")
 
-    async def lineage(self, name: str, version: int) -> Mapping[str, Any]:
-        """Where a version comes from."""
-        found: Mapping[str, Any] = await self._ask("GET", "models", name, "versions", version, "lineage")
-        return found
-
 
 class AsyncPipelines(_AsyncResource):
     """Kept pipelines."""
@@ -132,7 +112,11 @@ class AsyncPipelines(_AsyncResource):
 
 
 def _schedule(data: Mapping[str, Any]) -> Schedule:
-    return read(Schedule, data, next_ms=tuple(data.get("next_ms") or ()))
+    return read(Schedule, data, next_ms=tuple(data.get("next_ms") or ()), recent=tuple(data.get("recent") or ()))
+
+
+def _trigger(data: Mapping[str, Any]) -> Trigger:
+    return read(Trigger, data, recent=tuple(data.get("recent") or ()))
 
 
 class AsyncSchedules(_AsyncResource):
@@ -149,7 +133,7 @@ class AsyncSchedules(_AsyncResource):
         catch_up: Literal["none", "last", "all"] | None = None,
         paused: bool | None = None,
         namespace: str | None = None,
-    ) -> None:
+    ) -> Schedule:
         """Makes or changes one. `submit` is what a submission has: `pipeline` or `name`, and `params`."""
         body = given(
             cron=cron,
@@ -159,7 +143,7 @@ class AsyncSchedules(_AsyncResource):
             catch_up=catch_up,
             paused=paused,
         )
-        await self._ask("PUT", "schedules", name, json=body, namespace=namespace)
+        return _schedule(await self._ask("PUT", "schedules", name, json=body, namespace=namespace))
 
     def list(self, *, namespace: str | None = None, limit: int | None = None) -> AsyncListing[Schedule]:
         """All of them."""
@@ -193,24 +177,34 @@ class AsyncTriggers(_AsyncResource):
         *,
         paused: bool | None = None,
         namespace: str | None = None,
-    ) -> None:
+    ) -> Trigger:
         """Makes or changes one. `on` is `{"file": {"glob": …}}`, `{"webhook": {}}` or `{"run_ended": {…}}`."""
         body = given(on=dict(on), submit=_submission(submit), paused=paused)
-        await self._ask("PUT", "triggers", name, json=body, namespace=namespace)
+        return _trigger(await self._ask("PUT", "triggers", name, json=body, namespace=namespace))
 
     def list(self, *, namespace: str | None = None, limit: int | None = None) -> AsyncListing[Trigger]:
         """All of them."""
-        return self._list(lambda item: read(Trigger, item), limit, "triggers", namespace=namespace)
+        return self._list(_trigger, limit, "triggers", namespace=namespace)
 
     async def get(self, name: str, *, namespace: str | None = None) -> Trigger:
         """One."""
-        return read(Trigger, await self._ask("GET", "triggers", name, namespace=namespace))
+        return _trigger(await self._ask("GET", "triggers", name, namespace=namespace))
+
+    async def pause(self, name: str, *, namespace: str | None = None) -> None:
+        """Makes no runs until it is unpaused."""
+        await self._ask("POST", "triggers", name, "pause", namespace=namespace)
+
+    async def unpause(self, name: str, *, namespace: str | None = None) -> None:
+        """Makes runs again."""
+        await self._ask("POST", "triggers", name, "unpause", namespace=namespace)
 
     async def fire(self, name: str, body: Mapping[str, Any] | None = None, *, namespace: str | None = None) -> str:
         """Makes a run, as a webhook would; its id."""
-        found = await self._ask(
-            "POST", "triggers", name, "fire", json=dict(body or {}), repeatable=False, namespace=namespace
-        )
+        # With a key of its own it can be sent again after a lost answer.
+        headers = {"idempotency-key": str(uuid.uuid4())}
+        query = {"namespace": namespace}
+        request = Request("POST", path("triggers", name, "fire"), query, dict(body or {}), headers)
+        found = await self._transport.ask(request)
         return str(found["run"])
 
     async def delete(self, name: str, *, namespace: str | None = None) -> None:
@@ -218,14 +212,17 @@ class AsyncTriggers(_AsyncResource):
         await self._ask("DELETE", "triggers", name, namespace=namespace)
 
 
+def _endpoint(data: Mapping[str, Any]) -> EndpointItem:
+    return read(EndpointItem, data, shadows=tuple(data.get("shadows") or ()))
+
+
 class AsyncEndpoints(_AsyncResource):
     """Names that online scoring answers under: a champion, a canary, shadows."""
 
     def list(self, *, limit: int | None = None) -> AsyncListing[EndpointItem]:
         """All of them."""
-        return self._list(
-            lambda item: read(EndpointItem, item, shadows=tuple(item.get("shadows") or ())), limit, "endpoints"
-        )
+        request = Request("GET", path("endpoints"), paged=False)
+        return AsyncListing(self._transport, request, _endpoint, limit)
 
     async def get(self, name: str) -> Mapping[str, Any]:
         """One, and how its models do."""
@@ -312,7 +309,8 @@ class AsyncCluster(_AsyncResource):
 
     def pools(self, *, limit: int | None = None) -> AsyncListing[PoolItem]:
         """The pools."""
-        return self._list(lambda item: read(PoolItem, item), limit, "pools")
+        request = Request("GET", path("pools"), paged=False)
+        return AsyncListing(self._transport, request, lambda item: read(PoolItem, item), limit)
 
 
 def _submission(submit: Mapping[str, Any]) -> dict[str, Any]:

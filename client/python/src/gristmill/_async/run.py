@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from gristmill._async.listing import AsyncListing
 from gristmill._async.transport import AsyncTransport
 from gristmill.errors import (
     BadInputError,
@@ -155,6 +156,23 @@ class AsyncRun:
     async def explain(self) -> Explanation:
         """Why it is where it is."""
         return Explanation.of(await self._transport.ask(Request("GET", path("runs", self.id, "explain"))))
+
+    def tasks(
+        self, *, step: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> AsyncListing[Mapping[str, Any]]:
+        """Its tasks, of a step or with a status only."""
+        request = Request("GET", path("runs", self.id, "tasks"), {"step": step, "status": status})
+        return AsyncListing(self._transport, request, dict, limit)
+
+    async def task(self, index: int) -> Mapping[str, Any]:
+        """One task: its settings, inputs, attempts and what it waits for."""
+        found: Mapping[str, Any] = await self._transport.ask(Request("GET", path("runs", self.id, "tasks", index)))
+        return found
+
+    async def timeline(self) -> Mapping[str, Any]:
+        """Its attempts: when each began, how long it took, and who had it."""
+        found: Mapping[str, Any] = await self._transport.ask(Request("GET", path("runs", self.id, "timeline")))
+        return found
 
     async def cancel(self) -> None:
         """Asks for it to stop; it ends when nothing of it is out."""

@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import glob
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, TypeAlias
 
 import httpx
 
+from gristmill._sync.listing import Listing
 from gristmill._sync.resources import (
     Cluster,
     Datasets,
     DeadLetters,
     Endpoints,
-    Listing,
     Models,
     Pipelines,
     Schedules,
@@ -207,6 +207,19 @@ class Client:
         """Runs, the newest first; all of them with `limit=None`."""
         query = {"namespace": namespace, "pipeline": pipeline, "status": status, "search": search}
         return Listing(self._transport, Request("GET", path("runs"), query), lambda item: read(RunItem, item), limit)
+
+    def watch(self) -> Iterator[Sequence[RunItem]]:
+        """The newest runs, and then those that are new or have changed, for as long as the server tells.
+
+        Raises:
+            UnavailableError: when the connection breaks.
+        """
+        try:
+            for event, data in self._transport.events(Request("GET", path("events")), float("inf")):
+                if event == "runs":
+                    yield [read(RunItem, item) for item in data["items"]]
+        except httpx.TransportError as error:
+            raise unreachable(self.url, error) from error
 
     def artifact(self, digest: str) -> bytes:
         """The bytes of an artifact."""

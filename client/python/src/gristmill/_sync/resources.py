@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Generic, Literal, TypeVar
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
+from gristmill._sync.listing import Listing
 from gristmill._sync.transport import Transport
 from gristmill.pipeline import PipelineLike, text_of
 from gristmill.requests import Request, given, path
@@ -30,23 +32,6 @@ from gristmill.results import (
 )
 
 T = TypeVar("T")
-
-
-class Listing(Generic[T]):
-    """Things of one kind, over as many pages as there are."""
-
-    def __init__(
-        self, transport: Transport, request: Request, parse: Callable[[Mapping[str, Any]], T], limit: int | None
-    ) -> None:
-        self._transport, self._request, self._parse, self._limit = transport, request, parse, limit
-
-    def __iter__(self) -> Iterator[T]:
-        for item in self._transport.pages(self._request, self._limit):
-            yield self._parse(item)
-
-    def all(self) -> list[T]:
-        """All of them as a list."""
-        return [item for item in self]
 
 
 class _Resource:
@@ -91,11 +76,6 @@ class Models(_Resource):
         """Who did what with it, when and why."""
         return self._list(dict, limit, "models", name, "log")
 
-    def lineage(self, name: str, version: int) -> Mapping[str, Any]:
-        """Where a version comes from."""
-        found: Mapping[str, Any] = self._ask("GET", "models", name, "versions", version, "lineage")
-        return found
-
 
 class Pipelines(_Resource):
     """Kept pipelines."""
@@ -131,7 +111,11 @@ class Pipelines(_Resource):
 
 
 def _schedule(data: Mapping[str, Any]) -> Schedule:
-    return read(Schedule, data, next_ms=tuple(data.get("next_ms") or ()))
+    return read(Schedule, data, next_ms=tuple(data.get("next_ms") or ()), recent=tuple(data.get("recent") or ()))
+
+
+def _trigger(data: Mapping[str, Any]) -> Trigger:
+    return read(Trigger, data, recent=tuple(data.get("recent") or ()))
 
 
 class Schedules(_Resource):
@@ -148,7 +132,7 @@ class Schedules(_Resource):
         catch_up: Literal["none", "last", "all"] | None = None,
         paused: bool | None = None,
         namespace: str | None = None,
-    ) -> None:
+    ) -> Schedule:
         """Makes or changes one. `submit` is what a submission has: `pipeline` or `name`, and `params`."""
         body = given(
             cron=cron,
@@ -158,7 +142,7 @@ class Schedules(_Resource):
             catch_up=catch_up,
             paused=paused,
         )
-        self._ask("PUT", "schedules", name, json=body, namespace=namespace)
+        return _schedule(self._ask("PUT", "schedules", name, json=body, namespace=namespace))
 
     def list(self, *, namespace: str | None = None, limit: int | None = None) -> Listing[Schedule]:
         """All of them."""
@@ -192,24 +176,34 @@ class Triggers(_Resource):
         *,
         paused: bool | None = None,
         namespace: str | None = None,
-    ) -> None:
+    ) -> Trigger:
         """Makes or changes one. `on` is `{"file": {"glob": …}}`, `{"webhook": {}}` or `{"run_ended": {…}}`."""
         body = given(on=dict(on), submit=_submission(submit), paused=paused)
-        self._ask("PUT", "triggers", name, json=body, namespace=namespace)
+        return _trigger(self._ask("PUT", "triggers", name, json=body, namespace=namespace))
 
     def list(self, *, namespace: str | None = None, limit: int | None = None) -> Listing[Trigger]:
         """All of them."""
-        return self._list(lambda item: read(Trigger, item), limit, "triggers", namespace=namespace)
+        return self._list(_trigger, limit, "triggers", namespace=namespace)
 
     def get(self, name: str, *, namespace: str | None = None) -> Trigger:
         """One."""
-        return read(Trigger, self._ask("GET", "triggers", name, namespace=namespace))
+        return _trigger(self._ask("GET", "triggers", name, namespace=namespace))
+
+    def pause(self, name: str, *, namespace: str | None = None) -> None:
+        """Makes no runs until it is unpaused."""
+        self._ask("POST", "triggers", name, "pause", namespace=namespace)
+
+    def unpause(self, name: str, *, namespace: str | None = None) -> None:
+        """Makes runs again."""
+        self._ask("POST", "triggers", name, "unpause", namespace=namespace)
 
     def fire(self, name: str, body: Mapping[str, Any] | None = None, *, namespace: str | None = None) -> str:
         """Makes a run, as a webhook would; its id."""
-        found = self._ask(
-            "POST", "triggers", name, "fire", json=dict(body or {}), repeatable=False, namespace=namespace
-        )
+        # With a key of its own it can be sent again after a lost answer.
+        headers = {"idempotency-key": str(uuid.uuid4())}
+        query = {"namespace": namespace}
+        request = Request("POST", path("triggers", name, "fire"), query, dict(body or {}), headers)
+        found = self._transport.ask(request)
         return str(found["run"])
 
     def delete(self, name: str, *, namespace: str | None = None) -> None:
@@ -217,14 +211,17 @@ class Triggers(_Resource):
         self._ask("DELETE", "triggers", name, namespace=namespace)
 
 
+def _endpoint(data: Mapping[str, Any]) -> EndpointItem:
+    return read(EndpointItem, data, shadows=tuple(data.get("shadows") or ()))
+
+
 class Endpoints(_Resource):
     """Names that online scoring answers under: a champion, a canary, shadows."""
 
     def list(self, *, limit: int | None = None) -> Listing[EndpointItem]:
         """All of them."""
-        return self._list(
-            lambda item: read(EndpointItem, item, shadows=tuple(item.get("shadows") or ())), limit, "endpoints"
-        )
+        request = Request("GET", path("endpoints"), paged=False)
+        return Listing(self._transport, request, _endpoint, limit)
 
     def get(self, name: str) -> Mapping[str, Any]:
         """One, and how its models do."""
@@ -311,7 +308,8 @@ class Cluster(_Resource):
 
     def pools(self, *, limit: int | None = None) -> Listing[PoolItem]:
         """The pools."""
-        return self._list(lambda item: read(PoolItem, item), limit, "pools")
+        request = Request("GET", path("pools"), paged=False)
+        return Listing(self._transport, request, lambda item: read(PoolItem, item), limit)
 
 
 def _submission(submit: Mapping[str, Any]) -> dict[str, Any]:

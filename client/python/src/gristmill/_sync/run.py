@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from gristmill._sync.listing import Listing
 from gristmill._sync.transport import Transport
 from gristmill.errors import (
     BadInputError,
@@ -155,6 +156,23 @@ class Run:
     def explain(self) -> Explanation:
         """Why it is where it is."""
         return Explanation.of(self._transport.ask(Request("GET", path("runs", self.id, "explain"))))
+
+    def tasks(
+        self, *, step: str | None = None, status: str | None = None, limit: int | None = None
+    ) -> Listing[Mapping[str, Any]]:
+        """Its tasks, of a step or with a status only."""
+        request = Request("GET", path("runs", self.id, "tasks"), {"step": step, "status": status})
+        return Listing(self._transport, request, dict, limit)
+
+    def task(self, index: int) -> Mapping[str, Any]:
+        """One task: its settings, inputs, attempts and what it waits for."""
+        found: Mapping[str, Any] = self._transport.ask(Request("GET", path("runs", self.id, "tasks", index)))
+        return found
+
+    def timeline(self) -> Mapping[str, Any]:
+        """Its attempts: when each began, how long it took, and who had it."""
+        found: Mapping[str, Any] = self._transport.ask(Request("GET", path("runs", self.id, "timeline")))
+        return found
 
     def cancel(self) -> None:
         """Asks for it to stop; it ends when nothing of it is out."""

@@ -111,7 +111,11 @@ class Transport:
             yield piece
 
     def pages(self, request: Request, limit: int | None) -> Iterator[dict[str, Any]]:
-        """The items of all pages, or the first so many of them."""
+        """The items of all pages, or the first so many of them. A request with a page of its own has only that one."""
+        if not request.paged:
+            for item in (self.ask(request))["items"][:limit]:
+                yield item
+            return
         left, cursor = limit, None
         while left is None or left > 0:
             size = 200 if left is None else min(left, 200)

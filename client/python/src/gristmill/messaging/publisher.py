@@ -18,6 +18,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,8 +37,10 @@ HEARTBEAT_SECONDS = 10
 """A peer that is gone is noticed after two."""
 RETRY_FIRST_S, RETRY_MAX_S = 0.05, 1.0
 """Pauses before a connection is tried again."""
-UNCONFIRMED_MAX = 2_000
-"""Messages on their way: more than a broker takes in the time of a round trip, and few enough to be published again."""
+UNCONFIRMED_MAX = 10_000
+"""Messages on their way. RabbitMQ may keep confirms back for a fifth of a second, until it has written to its disk."""
+UNCONFIRMED_BYTES_MAX = 64 * 1024 * 1024
+"""Bytes of messages on their way, which stay in memory to be published again."""
 TURN_MAX = 200
 """Messages published before confirms are looked at again."""
 FRAME_OVERHEAD = 8
@@ -111,6 +114,7 @@ class Publisher:
         self._batches: deque[_Batch] = deque()
         self._repeat: deque[tuple[Message, _Batch]] = deque()
         self._unconfirmed: dict[int, tuple[Message, _Batch]] = {}
+        self._unconfirmed_bytes = 0
         self._oldest, self._next_tag = 1, 1
         self._returned: set[str] = set()
         self._unanswered: dict[str, tuple[Message, _Batch]] = {}
@@ -135,7 +139,7 @@ class Publisher:
         self._soon(lambda: self._begin(batch))
         try:
             return batch.done.result(timeout_s)
-        except TimeoutError as error:
+        except FutureTimeoutError as error:
             self._soon(lambda: self._forget(batch))
             left = f"{batch.left} of {len(messages)} messages are left"
             raise TimedOutError(
@@ -211,6 +215,7 @@ class Publisher:
         self._unanswered.clear()
         self._repeat.extendleft(reversed(repeat))
         self._unconfirmed.clear()
+        self._unconfirmed_bytes = 0
         self._oldest, self._next_tag = 1, 1
         self._methods.clear()
         self._declared.clear()
@@ -265,7 +270,7 @@ class Publisher:
             return
         frames: list[bytes] = []
         published = 0
-        while len(self._unconfirmed) < UNCONFIRMED_MAX and published < TURN_MAX:
+        while published < TURN_MAX and self._has_room():
             waiting = self._following()
             if waiting is None:
                 break
@@ -277,6 +282,9 @@ class Publisher:
         if published == TURN_MAX and not self._pumping:
             self._pumping = True
             self._connection.ioloop.add_callback_threadsafe(self._pump_again)
+
+    def _has_room(self) -> bool:
+        return len(self._unconfirmed) < UNCONFIRMED_MAX and self._unconfirmed_bytes < UNCONFIRMED_BYTES_MAX
 
     def _pump_again(self) -> None:
         self._pumping = False
@@ -338,6 +346,7 @@ class Publisher:
             method = self._methods[message.queue] = pika.frame.Method(number, publish).marshal()
         room = self._connection.params.frame_max - FRAME_OVERHEAD
         self._unconfirmed[self._next_tag] = (message, batch)
+        self._unconfirmed_bytes += len(body)
         self._next_tag += 1
         if message.wants_answer:
             self._unanswered[message.message_id] = (message, batch)
@@ -364,6 +373,7 @@ class Publisher:
             if waiting is None:
                 continue
             message, batch = waiting
+            self._unconfirmed_bytes -= len(message.body)
             if message.message_id in self._returned:
                 self._returned.discard(message.message_id)
                 self._unanswered.pop(message.message_id, None)
