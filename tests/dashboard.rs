@@ -10,7 +10,7 @@ use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use support::Place;
 use support::server::{Server, write_pipeline};
-use support::servers::{Servers, wait_for};
+use support::servers::Servers;
 
 const DEAD: &str = "gm.submissions.dead";
 
