@@ -1,10 +1,12 @@
 //! `gristmill api` and `gristmill up` as programs: one address for all, tokens, what is logged, schedules that fire once.
 
+#[path = "../worker/online/tests/clients/python.rs"]
+mod python;
 mod support;
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use support::Place;
@@ -33,6 +35,25 @@ fn up_serves_the_api_the_dashboard_mlflow_and_models() {
     let (status, refused) = up.ask("POST", "/v1/models/late/rollback", &json!({ "alias": "champion" }));
     assert!(status >= 400, "there is nothing before: {refused}");
     up.end();
+}
+
+#[test]
+fn whatever_the_openapi_document_allows_is_answered_as_it_says() {
+    let place = Place::new();
+    let up = Server::of(place.command(&["up", "--api", "127.0.0.1:0"]));
+    let mut command = Command::new(python::SCHEMATHESIS.programs().join("schemathesis"));
+    // In a folder of its own, where no settings are found.
+    let folder = Place::new();
+    command.current_dir(folder.path()).args(["--no-color", "run", "--phases", "coverage,fuzzing", "--checks", "all"]);
+    // The document knows neither what a pipeline may say nor which names there are. Methods that it doesn't have are
+    // nowhere, which is said with 404. Of many submissions each is refused for itself. Streams have no end.
+    command.args(["--exclude-checks", "positive_data_acceptance,unsupported_method"]);
+    command.args(["--exclude-path", "/v1/runs/batch", "--exclude-path-regex", "events"]);
+    command.args(["--max-examples", "5", "--seed", "7", "--generation-database", "none", "--warnings", "off"]);
+    command.arg(format!("http://{}/openapi.json", up.address));
+    python::run(&mut command);
+    // All of it has hurt nobody.
+    assert_eq!(up.ask("GET", "/healthz", &Value::Null).0, 200);
 }
 
 #[test]

@@ -107,7 +107,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
         "responses": responses,
     });
     if let Some(content) = content(route.request, generator) {
-        operation["requestBody"] = json!({ "required": true, "content": content });
+        // A file may be empty.
+        let is_required = matches!(route.request, Payload::Json(_));
+        operation["requestBody"] = json!({ "required": is_required, "content": content });
     }
     if route.need == Need::Nothing {
         operation["security"] = json!([]);
