@@ -1,5 +1,6 @@
 //! `gristmill api` and `gristmill up` as programs: one address for all, tokens, what is logged, schedules that fire once.
 
+#[allow(dead_code, reason = "the clients there are of online scoring")]
 #[path = "../worker/online/tests/clients/python.rs"]
 mod python;
 mod support;
