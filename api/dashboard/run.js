@@ -27,6 +27,9 @@ const VIEWS = {
 };
 // The duration of an open run is told to the second.
 const TICK_MS = 1_000;
+// How often, and how many times, a run is looked at that was resumed: half a minute, after which no scheduler is there.
+const LOOK_MS = 500;
+const LOOKS_MAX = 60;
 
 /** The page `#/runs/{run}` with its views `…/timeline`, `…/tasks`, `…/results`, `…/source`. */
 export function runPage(route) {
@@ -98,6 +101,11 @@ export function runPage(route) {
     await change('POST', `runs/${part(id)}/${verb}`);
     say(verb === 'cancel' ? 'The run is being cancelled.' : 'The run goes on.');
     await load();
+    // A scheduler takes a resumed run up a moment later; until then it looks as it did.
+    for (let looks = 0; verb === 'resume' && !isOpen(run.status) && looks < LOOKS_MAX && !leaving.signal.aborted; looks += 1) {
+      await new Promise((resolve) => { setTimeout(resolve, LOOK_MS); });
+      await load();
+    }
   };
   const ticking = setInterval(() => {
     if (run && isOpen(run.status)) head.tick(took());

@@ -22,6 +22,7 @@ const GROUPS_SHOWN = 12;
 /** The view `#/runs/{run}`; `?step=` says which step is looked at. */
 export function overviewView(run) {
   const drawing = graph(run.steps, (step) => hashOf(['runs', run.run], { step: step.name }));
+  const region = h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'graph of the steps' }, drawing?.element ?? []);
   const panel = h('div', { class: 'step-panel' });
   // Why a run ended stands first. What an open one waits for comes and goes, so it stands where it pushes nothing.
   const whyEnded = h('div', {});
@@ -30,6 +31,7 @@ export function overviewView(run) {
   const steps = table('Steps', ['step', 'status', '~needs', '>tasks', '~>attempts', '~>rows', '>took', '~made']);
   let leaving = new AbortController();
   let asked = null;
+  let revealed = false;
 
   const explain = atMostEvery(EXPLAIN_MS, async () => {
     leaving.abort();
@@ -51,7 +53,7 @@ export function overviewView(run) {
       h('section', { 'aria-label': 'Graph' },
         drawing === null
           ? note(`${counted(run.steps.length, 'step')} are too many for a drawing; the table lists them.`)
-          : h('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'graph of the steps' }, drawing.element)),
+          : region),
       panel),
     whyWaits,
     section('Steps', steps.element));
@@ -61,6 +63,8 @@ export function overviewView(run) {
     update(now, route) {
       const chosen = now.steps.find((step) => step.name === route.query.get('step')) ?? interesting(now);
       drawing?.update(now.steps, chosen?.name);
+      if (!revealed) requestAnimationFrame(() => reveal(region));
+      revealed = true;
       if (chosen) showStep(panel, now, chosen);
       follow(steps.body, now.steps, (step) => step.name, (step) => stepRow(now, step), updateStep);
       open = isOpen(now.status);
@@ -73,6 +77,13 @@ export function overviewView(run) {
       leaving.abort();
     },
   };
+}
+
+/** Moves a graph that is wider than its place to the step that is looked at. */
+function reveal(region) {
+  const node = region.querySelector('.chosen')?.getBoundingClientRect();
+  const box = region.getBoundingClientRect();
+  if (node) region.scrollLeft += node.left + node.width / 2 - box.left - box.width / 2;
 }
 
 /** The step that one wants to see first: what failed, else what works, else the last. */

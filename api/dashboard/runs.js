@@ -25,7 +25,7 @@ export function runsPage(route) {
   let leaving = new AbortController();
 
   const errors = h('div', {});
-  const { element: region, body } = table('Runs', ['run', 'status', '~namespace', '>took', '>started']);
+  const { element: region, body } = table('Runs', ['run', 'status', '~namespace', '~>took', '>started']);
   const nothing = h('div', {});
   const live = h('p', { class: 'live', role: 'status' });
   const pages = pager('Pages of runs', load);
@@ -133,18 +133,18 @@ function row(item) {
     h('th', { scope: 'row' }, h('a', { href: hashOf(['runs', item.run]) }, item.pipeline), h('small', { class: 'beside' }, h('code', {}, shortRun(item.run)))),
     h('td', {}, badge(item.status)),
     h('td', { class: 'wide-only' }, item.namespace),
-    h('td', { class: 'number', 'data-took': true }, took(item)),
-    h('td', { class: 'number' }, time(item.created_ms)));
+    h('td', { class: 'number wide-only', 'data-took': true }, took(item)),
+    h('td', { class: 'number' }, time(item.created_ms), h('small', { class: 'narrow-only', 'data-took': true }, took(item))));
 }
 
 function update(node, item) {
   setBadge(node.querySelector('.badge'), item.status);
-  setText(node.querySelector('[data-took]'), took(item));
+  for (const place of node.querySelectorAll('[data-took]')) setText(place, took(item));
 }
 
 function tick(body, item) {
-  const cell = body.querySelector(`[data-run="${CSS.escape(item.run)}"] [data-took]`);
-  if (cell) setText(cell, took(item));
+  const node = body.querySelector(`[data-run="${CSS.escape(item.run)}"]`);
+  if (node) update(node, item);
 }
 
 /** Whether what one sees is live, in a sign and a word. */

@@ -50,7 +50,7 @@ function more(page) {
 function scheduleTable(items, again) {
   if (items.length === 0) {
     return empty('There are no schedules. One submits a kept pipeline by the clock:',
-      "curl -X PUT http://127.0.0.1:5000/v1/schedules/nightly -H 'content-type: application/json' \\\n  -d '{\"cron\": \"0 3 * * *\", \"timezone\": \"Europe/Berlin\", \"submit\": {\"name\": \"flight-delays\"}}'");
+      `curl -X PUT ${location.origin}/v1/schedules/nightly -H 'content-type: application/json' \\\n  -d '{"cron": "0 3 * * *", "timezone": "Europe/Berlin", "submit": {"name": "flight-delays"}}'`);
   }
   return table('Schedules', ['schedule', 'state', '~submits', '~when', 'next', '~last', ''], items.map((item) => h('tr', {},
     named(item, h('code', {}, item.cron), ` ${item.timezone}`),
