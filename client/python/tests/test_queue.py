@@ -17,8 +17,6 @@ from gristmill import BadInputError, BadPipelineError, NotFoundError, TimedOutEr
 from gristmill.messaging.client import MANY, ONE, QueueClient, Submission
 
 PIPELINE = "name: nightly\nsteps:\n  a: { noop: {} }\n"
-RATE_MIN = 1_000
-"""Runs a second below which something is wrong, even on a machine that does ten things at once."""
 
 
 @pytest.fixture
@@ -76,15 +74,10 @@ def test_a_submission_is_a_message(servers: Servers, client: QueueClient) -> Non
 
 def test_thousands_are_confirmed_together(servers: Servers, client: QueueClient) -> None:
     count = 10_000
-    client.submit(PIPELINE)
-    began = time.perf_counter()
     receipts = client.submit_many(PIPELINE for _ in range(count))
-    rate = count / (time.perf_counter() - began)
-    print(f"{rate:,.0f} runs a second, confirmed")
-    assert rate > RATE_MIN
     keys = [receipt.key for receipt in receipts]
     assert len(set(keys)) == count
-    messages = Queue(servers, client).take()[1:]
+    messages = Queue(servers, client).take()
     assert [properties.message_id for properties, _ in messages] == keys
 
 
