@@ -1,4 +1,4 @@
-//! How fast runs are enqueued: `cargo run --release -p gristmill-client --features queue --example enqueue -- RUNS
+//! How fast runs are enqueued: `cargo run --release -p gristmill-client --example enqueue -- RUNS
 //! http://127.0.0.1:5000 [amqp://…]`. Over HTTP one by one (64 at a time) and in batches of 1,000; over RabbitMQ one by
 //! one (256 at a time, each confirmed) and in lists.
 

@@ -18,7 +18,7 @@
 //! # }
 //! ```
 //!
-//! Over RabbitMQ (`QueueClient`, feature `queue`), submissions alone: a submission is safe when its future ends, whether
+//! Over RabbitMQ (`QueueClient`, feature `queue`, on by default), submissions alone: a submission is safe when its future ends, whether
 //! a scheduler lives or not.
 //!
 //! Calls that may be repeated are, a few times, when the server can't be reached or says that it is busy. A submission
