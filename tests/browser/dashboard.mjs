@@ -343,8 +343,12 @@ async function shot(page, name) {
 /** Ends a run whatever has gone wrong before; one that has ended is refused, which is as well. */
 async function endRun(run) {
   const headers = options.token ? { authorization: `Bearer ${options.token}` } : {};
-  const response = await fetch(`${base}v1/runs/${run}/cancel`, { method: 'POST', headers });
-  if (!response.ok && response.status !== 409) console.error(`run ${run} may still be open: ${response.status}`);
+  try {
+    const { status } = await fetch(`${base}v1/runs/${run}/cancel`, { method: 'POST', headers });
+    if (status !== 202 && status !== 409) console.error(`run ${run} may still be open: ${status}`);
+  } catch (error) {
+    console.error(`run ${run} may still be open: ${error.message}`);
+  }
 }
 
 function equal(found, wanted, what) {
