@@ -78,7 +78,7 @@ function letter(item, again) {
       again();
     },
   });
-  return h('section', { 'aria-label': `Message of ${item.queue}`, 'data-letter': item.id },
+  return h('article', { 'data-letter': item.id },
     h('div', { class: 'page-head' },
       h('div', {}, h('h2', {}, item.queue), h('p', {}, item.reason ? prose(item.reason) : 'No reason is kept with it.')),
       h('div', { class: 'actions' },
