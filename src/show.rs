@@ -279,7 +279,7 @@ pub fn next_command(history: &History) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use expect_test::expect;
-    use gristmill_protocol::ErrorCode;
+    use gristmill_protocol::{Digest, ErrorCode};
 
     use super::*;
     use crate::journal::{Recorder, dataset};

@@ -3,7 +3,7 @@
 import { change, get, part } from './api.js';
 import { confirm, openDialog } from './dialog.js';
 import { follow, freshId, h, replace } from './dom.js';
-import { valueText } from './format.js';
+import { count, who } from './format.js';
 import { empty, problem, say, tell } from './notice.js';
 import { copyable, note, pageHead, section, time } from './parts.js';
 import { identity, refused, signOut } from './session.js';
@@ -133,7 +133,7 @@ function showOnce(body, made, close) {
 function audit(signal) {
   const errors = h('div', {});
   const nothing = h('div', {});
-  const list = table('Who did what, latest first', ['what', 'who', '~details', '>when']);
+  const list = table('Who did what, latest first', ['what', 'outcome', 'who', '>when']);
   const pages = pager('Pages of who did what', load);
   async function load() {
     try {
@@ -152,12 +152,11 @@ function audit(signal) {
 }
 
 function auditRow(item) {
-  const { at_ms: at, by, what, ...rest } = item;
-  // An entry may stand for several of its kind within a minute.
-  const details = Object.entries(rest).filter(([name, value]) => value !== null && value !== '' && !(name === 'count' && value === 1));
+  const refused = item.status >= 400;
   return h('tr', {},
-    h('th', { scope: 'row' }, what),
-    h('td', {}, by),
-    h('td', { class: 'wide-only sentence' }, details.map(([key, value], index) => [index > 0 ? ', ' : '', `${key} `, h('code', {}, valueText(value))])),
-    h('td', { class: 'number' }, at ? time(at) : '–'));
+    h('th', { scope: 'row', class: 'sentence' }, who(item.what)),
+    h('td', {}, h('span', { class: `badge ${refused ? 'is-rejected' : 'is-good'}` }, refused ? `! refused, ${item.status}` : '✓ done'),
+      item.count > 1 ? h('small', {}, `${count(item.count)} times within a minute`) : null),
+    h('td', {}, item.by === '-' ? 'nobody known' : who(item.by)),
+    h('td', { class: 'number' }, time(item.at_ms)));
 }

@@ -4,15 +4,15 @@ import { change, get, part } from './api.js';
 import { confirm } from './dialog.js';
 import { follow, freshId, h, replace } from './dom.js';
 import { bytes, counted } from './format.js';
-import { atMostEvery, repeat } from './live.js';
-import { empty, say, tell } from './notice.js';
+import { repeat } from './live.js';
+import { empty, prose, say, tell } from './notice.js';
 import { note, pageHead, time } from './parts.js';
 import { keepQuery } from './router.js';
 import { roleButton } from './session.js';
-import { pager } from './table.js';
 
 const REFRESH_MS = 10_000;
-const TYPING_MS = 250;
+// They are looked at one by one; queues don't turn pages.
+const LETTERS_MAX = 100;
 // The API sends this much of a message's body.
 const BODY_BYTES_SHOWN = 4_096;
 
@@ -21,41 +21,45 @@ export function deadLettersPage(route) {
   const errors = h('div', {});
   const nothing = h('div', {});
   const list = h('div', { class: 'letters' });
-  const queue = h('input', { id: freshId('queue'), value: route.query.get('queue') ?? '', spellcheck: 'false', maxlength: '255', 'data-key': '/' });
+  const queue = h('select', { id: freshId('queue') }, h('option', { value: '' }, 'any'));
+  const known = new Set();
+  const wanted = route.query.get('queue') ?? '';
+  const name = (of) => {
+    if (of === '' || known.has(of)) return;
+    known.add(of);
+    queue.append(h('option', { value: of }, of));
+  };
+  name(wanted);
+  queue.value = wanted;
   const asking = repeat(async (signal) => {
     try {
-      const answer = await get('dead-letters', { queue: queue.value.trim(), cursor: pages.cursor }, signal);
-      pages.loaded(answer.next);
+      const { items } = await get('dead-letters', { queue: queue.value, limit: LETTERS_MAX }, signal);
       tell(errors, null);
-      follow(list, answer.items, (item) => item.id, (item) => letter(item, () => asking.again()));
-      replace(nothing, answer.items.length === 0 ? empty(queue.value ? 'Nothing is kept of that queue.' : 'No dead letters: every message was understood.') : null);
+      items.forEach((item) => name(item.queue));
+      follow(list, items, (item) => item.id, (item) => letter(item, () => asking.again()));
+      replace(nothing, items.length === 0 ? empty(queue.value ? 'Nothing is kept of that queue.' : 'No dead letters: every message was understood.') : null,
+        items.length === LETTERS_MAX ? note(`Only the first ${LETTERS_MAX} are shown; there may be more behind them.`) : null);
     } catch (error) {
       tell(errors, error, 'The dead letters cannot be listed');
     }
   }, REFRESH_MS);
-  const pages = pager('Pages of dead letters', () => asking.again()).named('← Previous', 'Next →');
-  const refilter = atMostEvery(TYPING_MS, () => {
-    keepQuery({ queue: queue.value.trim() });
-    pages.reset();
+  queue.addEventListener('change', () => {
+    keepQuery({ queue: queue.value });
     asking.again();
   });
-  queue.addEventListener('input', refilter);
   return {
     title: 'Dead letters',
     element: h('div', {}, pageHead('Dead letters'),
       h('form', { class: 'filters', onsubmit: (event) => event.preventDefault() }, h('div', { class: 'field' }, h('label', { for: queue.id }, 'Queue'), queue)),
-      errors, list, nothing, pages.element),
-    leave() {
-      refilter.stop();
-      asking.stop();
-    },
+      errors, list, nothing),
+    leave: () => asking.stop(),
   };
 }
 
 function letter(item, again) {
   const requeue = () => confirm({
     heading: 'Put it back into its queue?',
-    text: `It is read again by whoever takes from ${item.queue}. If nothing has changed there, it comes back.`,
+    text: `It goes to ${item.source} and is read again by whoever takes from there. If nothing has changed, it comes back.`,
     verb: 'Requeue',
     act: async () => {
       await change('POST', `dead-letters/${part(item.id)}/requeue`);
@@ -76,13 +80,13 @@ function letter(item, again) {
   });
   return h('section', { 'aria-label': `Message of ${item.queue}`, 'data-letter': item.id },
     h('div', { class: 'page-head' },
-      h('div', {}, h('h2', {}, item.queue), h('p', {}, item.reason)),
+      h('div', {}, h('h2', {}, item.queue), h('p', {}, item.reason ? prose(item.reason) : 'No reason is kept with it.')),
       h('div', { class: 'actions' },
         roleButton('Requeue…', { of: `the message of ${item.queue}`, role: 'deployer', cluster: true, onclick: requeue }),
         roleButton('Drop…', { of: `the message of ${item.queue}`, role: 'admin', cluster: true, style: 'danger', onclick: drop }))),
-    h('p', { class: 'note' }, item.at_ms ? [time(item.at_ms), ', '] : null, `${item.content_type || 'no content type'}, ${bytes(item.bytes)}`),
+    h('p', { class: 'note' }, item.sent_ms ? ['sent ', time(item.sent_ms), ', '] : null, `${item.content_type || 'no content type'}, ${bytes(item.bytes)}`),
     h('details', {}, h('summary', {}, 'What it holds'),
-      h('pre', { tabindex: '0', 'aria-label': 'the message' }, h('code', {}, pretty(item))),
+      h('pre', { tabindex: '0', 'aria-label': 'the message' }, h('code', {}, item.body === '' && item.bytes > 0 ? 'It is not text.' : pretty(item))),
       item.bytes > BODY_BYTES_SHOWN ? note('Its first 4 KiB.') : null));
 }
 

@@ -2,7 +2,7 @@
 
 import { get, part } from './api.js';
 import { follow, h, replace } from './dom.js';
-import { count, number, percent, seconds } from './format.js';
+import { count, number, percent, seconds, who } from './format.js';
 import { repeat } from './live.js';
 import { empty, tell } from './notice.js';
 import { meter, note, pageHead, section, time } from './parts.js';
@@ -18,6 +18,7 @@ export function endpointsPage() {
   const errors = h('div', {});
   const nothing = h('div', {});
   const list = table('Endpoints', ['endpoint', 'champion', 'canary', '~shadows', '>changed']);
+  const pages = pager('Pages of endpoints', () => asking.again()).named('← Previous', 'Next →');
   const asking = repeat(async (signal) => {
     try {
       const answer = await get('endpoints', { cursor: pages.cursor }, signal);
@@ -30,7 +31,6 @@ export function endpointsPage() {
       tell(errors, error, 'The endpoints cannot be listed');
     }
   }, REFRESH_MS);
-  const pages = pager('Pages of endpoints', () => asking.again()).named('← Previous', 'Next →');
   return { title: 'Endpoints', element: h('div', {}, pageHead('Endpoints'), errors, list.element, nothing, pages.element), leave: () => asking.stop() };
 }
 
@@ -85,7 +85,7 @@ function content({ endpoint, changes, servers, shadows }) {
     (shadows ?? []).length > 0 ? section('Shadows', shadowTable(shadows)) : null,
     servers.length === 0 ? note('No server has told of it yet. ', h('code', {}, 'gristmill serve'), ' starts one.') : null,
     section('Changes', table('Changes, latest first', ['why', 'by', '>when'], [...changes].reverse().slice(0, CHANGES_SHOWN).map((change) => h('tr', {},
-      h('th', { scope: 'row', class: 'sentence' }, change.why || 'no reason given'), h('td', {}, change.by), h('td', { class: 'number' }, time(change.at))))).element),
+      h('th', { scope: 'row', class: 'sentence' }, change.why || 'no reason given'), h('td', {}, who(change.by)), h('td', { class: 'number' }, time(change.at))))).element),
   ];
 }
 

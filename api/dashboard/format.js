@@ -116,6 +116,11 @@ export function shortRun(run) {
   return `run-…${run.slice(-6)}`;
 }
 
+/** Who did something, with the ids of runs in it cut: `step release of run-…80c745`. */
+export function who(by) {
+  return String(by).replace(/run-[0-9a-f]{32}/g, shortRun);
+}
+
 /** The end of a worker's id. */
 export function shortWorker(worker) {
   return worker ? `w-…${worker.slice(-6)}` : 'not yet taken';

@@ -28,6 +28,7 @@ const side = document.getElementById('side');
 
 /** The page of a route. */
 function find({ parts: [name = 'runs', item, view, task] }) {
+  if (signingIn) return () => signInPage(start);
   switch (name) {
     case 'runs':
       if (item === undefined) return runsPage;

@@ -3,7 +3,7 @@
 import { change, get, part } from './api.js';
 import { confirm } from './dialog.js';
 import { freshId, h, replace } from './dom.js';
-import { count, number, shortRun } from './format.js';
+import { count, number, shortRun, who } from './format.js';
 import { repeat } from './live.js';
 import { aliasList } from './models.js';
 import { say, tell } from './notice.js';
@@ -98,14 +98,16 @@ function charts(versions, metrics) {
 
 function versionTable(model, versions, metrics, again) {
   const shown = metrics.slice(0, METRICS_SHOWN);
-  const headings = ['version', ...shown.map((metric, at) => (at < 1 ? `>${metric}` : `~>${metric}`)), '~algorithm', '~run', '>made', ''];
+  const headings = ['version', ...shown.map((metric, at) => (at < 1 ? `>${metric}` : `~>${metric}`)), '~algorithm', '~run', '~>made', ''];
   return table('Versions', headings, versions.map((version) => h('tr', { 'data-version': version.version },
     h('th', { scope: 'row' }, h('a', { href: hashOf(['models', model.name], { version: version.version }), 'aria-label': `version ${version.version}` }, String(version.version)), ' ',
       version.aliases.map((alias) => [h('span', { class: 'tag' }, alias), ' ']), version.deleted ? h('small', {}, 'deleted') : null),
     shown.map((metric, at) => h('td', { class: `number${at < 1 ? '' : ' wide-only'}` }, number(version.metrics[metric]))),
     h('td', { class: 'wide-only' }, version.algorithm),
     h('td', { class: 'wide-only' }, version.run ? h('a', { href: hashOf(['runs', version.run]) }, shortRun(version.run)) : '–'),
-    h('td', { class: 'number' }, time(version.created_ms), h('small', {}, version.by)),
+    h('td', { class: 'number wide-only' }, time(version.created_ms),
+      // Who isn't said where the run beside it says it.
+      version.by.startsWith('step ') ? null : h('small', {}, who(version.by))),
     h('td', { class: 'row-actions' }, version.deleted ? null
       : roleButton('Promote…', { of: `version ${version.version}`, role: 'deployer', cluster: true, onclick: () => promote(model, version, again) }))))).element;
 }
@@ -117,7 +119,7 @@ function historyTable(history) {
     h('th', { scope: 'row' }, each.alias),
     h('td', {}, !known(each.to) ? `taken from ${each.from}` : known(each.from) ? `${each.from} → ${each.to}` : `given to ${each.to}`),
     h('td', { class: 'sentence' }, each.why ?? ''),
-    h('td', { class: 'wide-only' }, each.by),
+    h('td', { class: 'wide-only' }, who(each.by)),
     h('td', { class: 'number' }, time(each.at_ms))));
   return [
     table('Where the aliases have been', ['alias', 'versions', 'why', '~by', '>when'], rows).element,

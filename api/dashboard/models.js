@@ -16,6 +16,7 @@ export function modelsPage() {
   const errors = h('div', {});
   const nothing = h('div', {});
   const list = table('Models', ['model', 'aliases', '>versions', '>latest', '>changed']);
+  const pages = pager('Pages of models', () => asking.again()).named('← Previous', 'Next →');
   const asking = repeat(async (signal) => {
     try {
       const answer = await get('models', { cursor: pages.cursor }, signal);
@@ -28,7 +29,6 @@ export function modelsPage() {
       tell(errors, error, 'The models cannot be listed');
     }
   }, REFRESH_MS);
-  const pages = pager('Pages of models', () => asking.again()).named('← Previous', 'Next →');
   return { title: 'Models', element: h('div', {}, pageHead('Models'), errors, list.element, nothing, pages.element), leave: () => asking.stop() };
 }
 

@@ -1,5 +1,6 @@
 // What is said to a person: short notices in a live region, and errors where they belong, with what to try.
 
+import { ApiError } from './api.js';
 import { h, replace } from './dom.js';
 
 // Long enough to read a sentence; it stays while it is pointed at or focused.
@@ -34,6 +35,8 @@ export function problem(error, heading) {
 /** Shows an error in a place made for it, or takes it away. A wait that was ended on purpose is none. */
 export function tell(place, error, heading) {
   if (error?.name === 'AbortError') return;
+  // What isn't the API's word is a mistake of ours; the console tells where.
+  if (error && !(error instanceof ApiError)) reportError(error);
   replace(place, error ? problem(error, heading) : null);
 }
 

@@ -11,6 +11,8 @@ const LEFT = 50;
 const RIGHT = 12;
 const TOP = 12;
 const BOTTOM = 40;
+// The part of a metric that its axis spans at the least.
+const SPAN_MIN = 0.01;
 
 /** From values to pixels, in a straight line; a range that has no width is given some. */
 function scale(from, to, first, last) {
@@ -33,23 +35,32 @@ export function figure(title, chart, caption) {
 }
 
 /** An empty plane over these values. `draw(plane)` gives what is on it. */
-export function plane({ x, y, xLabel, yLabel, alt, xTicks, xText = number, yText = number }, draw) {
+export function plane({ x, y, xLabel, yLabel, alt, xTicks, xText = null, yText = null }, draw) {
   const across = scale(x[0], x[1], LEFT, WIDTH - RIGHT);
   const up = scale(y[0], y[1], HEIGHT - BOTTOM, TOP);
   const svg = s('svg', { class: 'chart', viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: 'img', 'aria-label': alt });
-  for (const value of ticks(up.low, up.high, 4)) {
+  const ups = ticks(up.low, up.high, 4);
+  for (const value of ups) {
     svg.append(s('line', { class: 'grid', x1: LEFT, x2: WIDTH - RIGHT, y1: px(up.at(value)), y2: px(up.at(value)) }),
-      s('text', { class: 'tick end', x: LEFT - 6, y: px(up.at(value) + 4) }, yText(value)));
+      s('text', { class: 'tick end', x: LEFT - 6, y: px(up.at(value) + 4) }, (yText ?? digits(ups))(value)));
   }
-  for (const value of xTicks ?? ticks(across.low, across.high, 5)) {
+  const acrosses = xTicks ?? ticks(across.low, across.high, 5);
+  for (const value of acrosses) {
     svg.append(s('line', { class: 'grid', x1: px(across.at(value)), x2: px(across.at(value)), y1: TOP, y2: HEIGHT - BOTTOM }),
-      s('text', { class: 'tick middle', x: px(across.at(value)), y: HEIGHT - BOTTOM + 15 }, xText(value)));
+      s('text', { class: 'tick middle', x: px(across.at(value)), y: HEIGHT - BOTTOM + 15 }, (xText ?? digits(acrosses))(value)));
   }
   svg.append(s('line', { class: 'axis', x1: LEFT, x2: WIDTH - RIGHT, y1: HEIGHT - BOTTOM, y2: HEIGHT - BOTTOM }),
     s('text', { class: 'middle', x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6 }, xLabel));
   if (yLabel) svg.append(s('text', { class: 'middle', x: 0, y: 0, transform: `translate(11 ${(TOP + HEIGHT - BOTTOM) / 2}) rotate(-90)` }, yLabel));
   svg.append(...draw({ x: across, y: up }).flat(Infinity));
   return svg;
+}
+
+/** How values of an axis are written: with as many digits as tell neighbours apart. */
+function digits(values) {
+  const step = values.length > 1 ? values[1] - values[0] : 1;
+  const count = Math.min(Math.max(-Math.floor(Math.log10(step) + 1e-9), 0), 8);
+  return (value) => (Math.abs(value) >= 1e4 ? shortCount(value) : value.toFixed(count));
 }
 
 /** Points joined by a line. */
@@ -67,12 +78,14 @@ export function dot(on, point, words, { radius = 3.2, style = 'point' } = {}) {
 export function overVersions(name, points) {
   const values = points.map((point) => point.y);
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const pad = (high - low) * 0.12 || Math.abs(high) * 0.05 || 0.5;
+  // Differences that nobody would call one don't look like a fall.
+  const span = Math.max(high - low, SPAN_MIN * Math.abs(high)) || 1;
+  const [middle, reach] = [(low + high) / 2, span * 0.62];
   const first = points[0].x;
   const last = points.at(-1).x;
   const alt = `${name} over versions ${first} to ${last}, from ${number(low)} to ${number(high)}; the table of versions has all values`;
   const whole = ticks(first, last, 6).filter((value) => Number.isInteger(value));
-  return plane({ x: [first, last], y: [low - pad, high + pad], xLabel: 'version', alt, xTicks: whole.length > 0 ? whole : [first] }, (on) => [
+  return plane({ x: [first, last], y: [middle - reach, middle + reach], xLabel: 'version', alt, xTicks: whole.length > 0 ? whole : [first] }, (on) => [
     line(on, points),
     points.map((point) => dot(on, point, `version ${point.x}: ${number(point.y)}${point.alias ? `, ${point.alias}` : ''}`, { radius: point.alias ? 5 : 3.2, style: point.alias ? 'point marked' : 'point' })),
     aliasLabels(on, points),

@@ -49,6 +49,8 @@ function mean(column) {
 function scalar(value) {
   if (value === null || value === undefined) return '';
   if (typeof value === 'number') return Number.isInteger(value) ? value.toLocaleString('en-US') : number(value);
+  // Instants stand in ISO 8601; seconds say little of a column.
+  if (/^\d{4}-\d\d-\d\dT\d\d:\d\d/.test(value)) return value.slice(0, 16).replace('T', ' ');
   return cut(String(value), VALUE_LETTERS);
 }
 

@@ -70,7 +70,7 @@ function evaluations(run, signal) {
   const made = outputs(run, 'evaluation');
   const refused = rejected(run, 'validate');
   if (made.length + refused.length === 0) return null;
-  const curves = (step, digest) => later('Gates and curves', () => artifactJson(digest, signal), (evidence) => evidenceView(step.name, evidence));
+  const curves = (step, digest) => later('Gates, all metrics and curves', () => artifactJson(digest, signal), (evidence) => evidenceView(step.name, evidence));
   return {
     key: [made.map((each) => each.output), refused],
     show: () => section('Evaluation',

@@ -4,15 +4,17 @@ import { change, get, part } from './api.js';
 import { openDialog } from './dialog.js';
 import { freshId, h, replace } from './dom.js';
 import { repeat } from './live.js';
-import { empty, problem, say, tell } from './notice.js';
+import { empty, problem, prose, say, tell } from './notice.js';
 import { note, pageHead, section, time } from './parts.js';
 import { go, hashOf } from './router.js';
 import { roleButton } from './session.js';
 import { table } from './table.js';
 
 const REFRESH_MS = 5_000;
-// Schedules that are shown with their next ticks, each of which is a request.
-const SHOWN_MAX = 50;
+// Nobody reads more of them at once; the command line lists all.
+const SHOWN_MAX = 200;
+// Coming ticks that are told.
+const NEXT_SHOWN = 3;
 
 /** The page `#/schedules`. */
 export function schedulesPage() {
@@ -23,13 +25,13 @@ export function schedulesPage() {
   const asking = repeat(async (signal) => {
     try {
       const [listed, fired] = await Promise.all([get('schedules', { limit: SHOWN_MAX }, signal), get('triggers', { limit: SHOWN_MAX }, signal)]);
-      const detailed = await Promise.all(listed.items.map((item) => get(`schedules/${part(item.name)}`, { namespace: item.namespace }, signal)));
       tell(errors, null);
-      const now = JSON.stringify([detailed, fired.items]);
+      const now = JSON.stringify([listed, fired]);
       if (now === told) return;
       told = now;
-      replace(schedules, scheduleTable(detailed, listed.next !== null, () => asking.again()));
-      replace(triggers, triggerTable(fired.items, () => asking.again()));
+      const again = () => asking.again();
+      replace(schedules, scheduleTable(listed.items, again), more(listed));
+      replace(triggers, triggerTable(fired.items, again), more(fired));
     } catch (error) {
       tell(errors, error, 'The schedules cannot be listed');
     }
@@ -41,29 +43,53 @@ export function schedulesPage() {
   };
 }
 
-function scheduleTable(items, more, again) {
+function more(page) {
+  return page.next === null ? null : note(`Only the first ${SHOWN_MAX} are shown.`);
+}
+
+function scheduleTable(items, again) {
   if (items.length === 0) {
     return empty('There are no schedules. One submits a kept pipeline by the clock:',
       "curl -X PUT http://127.0.0.1:5000/v1/schedules/nightly -H 'content-type: application/json' \\\n  -d '{\"cron\": \"0 3 * * *\", \"timezone\": \"Europe/Berlin\", \"submit\": {\"name\": \"flight-delays\"}}'");
   }
-  return [table('Schedules', ['schedule', 'state', '~submits', 'when', 'next', '~last', ''], items.map((item) => h('tr', {},
-    h('th', { scope: 'row' }, item.name, item.namespace && item.namespace !== 'default' ? h('small', {}, item.namespace) : null),
-    h('td', {}, item.paused ? state('■', 'paused', 'is-idle') : state('✓', 'on', 'is-good')),
+  return table('Schedules', ['schedule', 'state', '~submits', '~when', 'next', '~last', ''], items.map((item) => h('tr', {},
+    named(item, h('code', {}, item.cron), ` ${item.timezone}`),
+    h('td', {}, state(item)),
     h('td', { class: 'wide-only' }, submits(item.submit)),
-    h('td', {}, h('code', {}, item.cron), h('small', {}, item.timezone ?? '')),
-    h('td', {}, item.paused ? '–' : (item.next_ms ?? []).slice(0, 3).map((at, index) => h('div', { class: index > 0 ? 'note wide-only' : null }, time(at)))),
-    h('td', { class: 'wide-only' }, last(item.last)),
-    h('td', { class: 'row-actions' }, pauseButton('schedules', item, again))))).element,
-  more ? note(`Only the first ${SHOWN_MAX} are shown.`) : null];
+    h('td', { class: 'wide-only' }, h('code', {}, item.cron), h('small', {}, item.timezone)),
+    h('td', {}, item.paused ? '–' : item.next_ms.slice(0, NEXT_SHOWN).map((at, index) => h('div', { class: index > 0 ? 'note wide-only' : null }, time(at)))),
+    h('td', { class: 'wide-only' }, last(item, (record) => record.tick_ms)),
+    h('td', { class: 'row-actions' }, pauseButton('schedules', item, again))))).element;
 }
 
-function state(sign, word, style) {
-  return h('span', { class: `badge ${style}` }, h('span', { 'aria-hidden': 'true' }, sign), ` ${word}`);
+/** The name, and on narrow screens below it what else there would be a column for. */
+function named(item, ...below) {
+  return h('th', { scope: 'row' }, item.name, item.namespace === 'default' ? null : h('small', {}, item.namespace), h('small', { class: 'narrow-only' }, below));
 }
 
-function last(told) {
-  if (!told) return '–';
-  return [told.run ? h('a', { href: hashOf(['runs', told.run]) }, time(told.tick_ms)) : time(told.tick_ms), told.outcome ? h('small', {}, told.outcome) : null];
+function state({ paused }) {
+  return h('span', { class: `badge ${paused ? 'is-idle' : 'is-good'}` }, h('span', { 'aria-hidden': 'true' }, paused ? '■' : '✓'), paused ? 'paused' : 'on');
+}
+
+const OUTCOMES = { fired: ['is-good', '✓'], skipped: ['is-idle', '–'], missed: ['is-rejected', '!'], failed: ['is-bad', '✕'] };
+
+/** What became of the last tick or firing, and of those before it in a word. */
+function last(item, at) {
+  const record = item.last;
+  if (!record) return '–';
+  const [style, sign] = OUTCOMES[record.outcome] ?? ['is-idle', '·'];
+  return [
+    h('span', { class: `badge ${style}` }, h('span', { 'aria-hidden': 'true' }, sign), record.outcome), ' ',
+    record.run ? h('a', { href: hashOf(['runs', record.run]) }, time(at(record))) : time(at(record)),
+    record.reason ? h('small', {}, prose(record.reason)) : null,
+    item.recent.length > 1 ? h('small', {}, `of the last ${item.recent.length}: ${tally(item.recent)}`) : null,
+  ];
+}
+
+function tally(records) {
+  const counts = new Map();
+  for (const { outcome } of records) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
+  return [...counts].map(([outcome, number]) => `${number} ${outcome}`).join(', ');
 }
 
 function submits(submit) {
@@ -87,13 +113,13 @@ function pauseButton(kind, item, again) {
 
 function triggerTable(items, again) {
   if (items.length === 0) return empty('There are no triggers. One submits a pipeline when a file appears, a webhook is called or a run ends; `PUT /v1/triggers/{name}` makes it.');
-  return table('Triggers', ['trigger', 'state', 'on', '~submits', '~last', ''], items.map((item) => h('tr', {},
-    h('th', { scope: 'row' }, item.name, item.namespace && item.namespace !== 'default' ? h('small', {}, item.namespace) : null),
-    h('td', {}, item.paused ? state('■', 'paused', 'is-idle') : state('✓', 'on', 'is-good')),
-    h('td', {}, when(item.on)),
+  return table('Triggers', ['trigger', 'state', '~on', '~submits', '~last', ''], items.map((item) => h('tr', {},
+    named(item, when(item.on)),
+    h('td', {}, state(item)),
+    h('td', { class: 'wide-only' }, when(item.on)),
     h('td', { class: 'wide-only' }, submits(item.submit)),
-    h('td', { class: 'wide-only' }, last(item.last)),
-    h('td', { class: 'row-actions' }, item.paused ? null : roleButton('Fire…', { of: item.name, role: 'submitter', onclick: () => fire(item, again) }))))).element;
+    h('td', { class: 'wide-only' }, last(item, (record) => record.at_ms)),
+    h('td', { class: 'row-actions' }, pauseButton('triggers', item, again), item.paused ? null : [' ', roleButton('Fire…', { of: item.name, role: 'submitter', onclick: () => fire(item, again) })])))).element;
 }
 
 function when(on) {

@@ -70,7 +70,7 @@ export function signInPage(done) {
     h('form', { onsubmit: submit },
       h('div', { class: 'field' },
         h('label', { for: 'token' }, 'Token'), token,
-        h('p', { class: 'hint' }, 'Admins make tokens on the page Access. The browser keeps a session, not the token.')),
+        h('p', { class: 'hint' }, 'Admins make tokens on the page Access. The browser keeps it in a cookie that no page can read.')),
       errors, button));
   return { title: 'Sign in', element };
 }

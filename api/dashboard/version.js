@@ -2,7 +2,7 @@
 
 import { artifactJson } from './api.js';
 import { h } from './dom.js';
-import { bytes, count, shortDigest, shortRun } from './format.js';
+import { bytes, count, shortDigest, shortRun, who } from './format.js';
 import { evidenceView, metricFacts } from './evidence.js';
 import { later } from './later.js';
 import { badge, copyable, note, section, time } from './parts.js';
@@ -22,7 +22,7 @@ export function versionSection(version, signal) {
     metricFacts(version.metrics),
     h('h3', {}, 'Where it comes from'),
     facts([
-      ['made', [time(version.created_ms), ` by ${version.by}`]],
+      ['made', [time(version.created_ms), ` by ${who(version.by)}`]],
       ['algorithm', version.algorithm],
       ['size', version.bytes === undefined ? null : bytes(version.bytes)],
       ['rows learned from', version.rows === undefined ? null : count(version.rows)],
@@ -32,5 +32,5 @@ export function versionSection(version, signal) {
       ['signed by', (version.signed_by ?? []).length > 0 ? version.signed_by.join(', ') : null],
       ...Object.entries(version.tags ?? {}),
     ]),
-    version.evidence ? later('Gates and curves', () => artifactJson(version.evidence, signal), (evidence) => evidenceView(`version ${version.version}`, evidence)) : null);
+    version.evidence ? later('Gates, all metrics and curves', () => artifactJson(version.evidence, signal), (evidence) => evidenceView(`version ${version.version}`, evidence)) : null);
 }

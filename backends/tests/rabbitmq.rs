@@ -445,7 +445,7 @@ async fn dead_letters_stay_in_place_when_they_are_looked_at() {
         assert_eq!(first[1].reason.as_deref(), Some("`b` can't be understood"));
         assert_eq!((&first[1].source, &first[1].letter.body), (&broker.submission_queue(), &letter("b").body));
         for _ in 0..3 {
-            assert_eq!(names(&dead.look(&queue, 2).await.expect("looked")), ["a", "b"]);
+            assert_eq!(names(&dead.look(&queue, 2).await.expect("looked")), ["a", "b"], "{queue_type:?}");
         }
         let again = dead.look(&queue, 10).await.expect("looked");
         let ids = |letters: &[DeadLetter]| letters.iter().map(|letter| letter.id.clone()).collect::<Vec<_>>();

@@ -61,7 +61,6 @@ pub enum Files {
 pub struct UploadedFile {
     /// Its path where the run was submitted.
     pub path: String,
-    #[schemars(with = "String")]
     pub digest: Digest,
     pub bytes: u64,
 }

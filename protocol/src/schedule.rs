@@ -123,11 +123,9 @@ pub struct TickRecord {
 pub enum TickOutcome {
     /// It has a run.
     Fired {
-        #[schemars(with = "String")]
         run: RunId,
         /// The run that was cancelled for it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "Option<String>")]
         cancelled: Option<RunId>,
     },
     /// The run before was still open.

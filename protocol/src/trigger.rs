@@ -87,10 +87,7 @@ pub struct FiringRecord {
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum FiringOutcome {
     /// It has a run.
-    Fired {
-        #[schemars(with = "String")]
-        run: RunId,
-    },
+    Fired { run: RunId },
     /// A place couldn't be filled, what it submits was refused, or what it looks at can't be.
     Failed { reason: String },
 }

@@ -30,7 +30,7 @@ pub mod ticks;
 use gristmill_backends::state::{State, StateError};
 use gristmill_protocol::Timestamp;
 use gristmill_protocol::error::ErrorCode;
-use gristmill_protocol::limits::SCHEDULES_MAX;
+use gristmill_protocol::limits::{SCHEDULES_MAX, TICK_LATE_MS};
 use gristmill_protocol::pipeline::names::is_name;
 use gristmill_protocol::schedule::{Schedule, ScheduleDocument};
 
@@ -136,9 +136,13 @@ fn set(
     let ticks_as_before = before.schedule.cron == schedule.cron
         && before.schedule.timezone == schedule.timezone
         && before.schedule.paused == schedule.paused;
-    // A time to come is one that a clock told wrongly: to set the schedule again is to begin anew.
-    let handled_ms = if ticks_as_before { before.handled_ms.min(now) } else { now };
+    let handled_ms = if ticks_as_before && !is_ahead(before.handled_ms, now) { before.handled_ms } else { now };
     (version, ScheduleDocument { schedule, by, updated_ms, handled_ms, ..before })
+}
+
+/// Whether a tick is one that only a wrong clock can have told. To set its schedule again is to begin anew.
+fn is_ahead(handled: Timestamp, now: Timestamp) -> bool {
+    handled.since(now) > TICK_LATE_MS
 }
 
 /// Pauses a schedule or lets it go on. Ticks of the time between aren't made up for.
@@ -207,6 +211,23 @@ pub async fn delete(state: &dyn State, namespace: &str, name: &str) -> Result<()
 pub fn next_ticks(schedule: &Schedule, now: Timestamp, count: usize) -> Result<Vec<Timestamp>, TicksError> {
     let ticks = Ticks::new(&schedule.cron, &schedule.timezone)?;
     Ok(std::iter::successors(ticks.after(now), |tick| ticks.after(*tick)).take(count).collect())
+}
+
+/// Why nothing is fired just now that one might expect; nothing when the schedule waits for its next tick.
+pub fn why_waiting(document: &ScheduleDocument, now: Timestamp) -> Option<String> {
+    if let Some(problem) = document.firing.as_ref().and_then(|firing| firing.problem.as_ref()) {
+        return Some(format!("its last tick is tried again and again: {problem}"));
+    }
+    if document.schedule.paused {
+        return Some("it is paused".to_owned());
+    }
+    is_ahead(document.handled_ms, now).then(|| {
+        let hours = document.handled_ms.since(now) / 3_600_000;
+        format!(
+            "the store's clock was ahead and is set back: ticks of the next {hours} h are dealt with already; set the schedule \
+             again to begin from now"
+        )
+    })
 }
 
 /// Refuses a schedule that could never do anything.

@@ -251,9 +251,11 @@ async function lookAround(state, run, cancelled) {
   for (const list of ['models', 'datasets', 'endpoints']) {
     const hash = without.has(list) ? null : await linked(`#/${list}`);
     if (hash) pages.push([list.slice(0, -1), hash]);
+    if (hash && list === 'models') pages.push(['version', await linked(hash)]);
+    // The run that made the newest dataset has results to show.
+    const run = hash && list === 'datasets' ? await first.evaluate(() => document.querySelector('main tbody td a').getAttribute('href')) : null;
+    if (run) for (const view of ['', '/timeline', '/results']) pages.push([`data-run${view.replace('/', '-')}`, run + view]);
   }
-  const dataRun = without.has('datasets') ? null : await first.evaluate(() => document.querySelector('main tbody td a[href^="#/runs/"]')?.getAttribute('href') ?? null);
-  if (dataRun) for (const view of ['', '/timeline', '/results']) pages.push([`data-run${view.replace('/', '-')}`, dataRun + view]);
   await first.context().close();
   for (const scheme of ['light', 'dark']) {
     for (const width of [1280, 360]) {
@@ -263,6 +265,7 @@ async function lookAround(state, run, cancelled) {
         // What opens is looked at open.
         await page.evaluate(() => document.querySelectorAll('main details:not([open]) > summary').forEach((summary) => summary.click()));
         await settled(page);
+        for (const told of await page.locator('main [role=alert]').allTextContents()) seat.complaints.push(`${name}: it says: ${told}`);
         await look(page, `${name}-${width}-${scheme}`);
         if (width === 360 && scheme === 'light') await narrowest(page, name);
       }

@@ -329,6 +329,9 @@ impl<S: State> State for Failing<S> {
     async fn announce(&self, scheduler: SchedulerView) -> Result<Vec<SchedulerView>, StateError> {
         fused!(self, state_gone, self.inner.announce(scheduler))
     }
+    async fn schedulers(&self) -> Result<Vec<SchedulerView>, StateError> {
+        fused!(self, state_gone, self.inner.schedulers())
+    }
     async fn retire(&self, instance: u64) -> Result<(), StateError> {
         fused!(self, state_gone, self.inner.retire(instance))
     }

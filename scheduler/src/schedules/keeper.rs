@@ -90,9 +90,9 @@ impl SchedulesKeeper {
 
     /// Schedules that were changed are due at once: to be looked at shows when they tick.
     async fn put_on_agenda(&mut self, news: News) -> Result<(), StateError> {
-        const AT_ONCE: Option<Timestamp> = Some(Timestamp(0));
+        const AT_THE_START: Option<Timestamp> = Some(Timestamp(0));
         match news {
-            News::Named(names) => names.iter().for_each(|name| self.agenda.set(name, AT_ONCE)),
+            News::Named(names) => names.iter().for_each(|name| self.agenda.set(name, AT_THE_START)),
             News::All => {
                 let mut names = Vec::new();
                 let mut after = String::new();
@@ -107,7 +107,7 @@ impl SchedulesKeeper {
                 }
                 self.agenda.clear();
                 self.waits.retain(|name, _| names.binary_search(name).is_ok());
-                names.iter().for_each(|name| self.agenda.set(name, AT_ONCE));
+                names.iter().for_each(|name| self.agenda.set(name, AT_THE_START));
             }
         }
         Ok(())

@@ -375,26 +375,39 @@ async fn a_wrong_schedule_is_refused_with_what_to_do() {
     assert_eq!(next, [Timestamp(START + HOUR), Timestamp(START + 2 * HOUR)]);
 }
 
-#[tokio::test]
-async fn temp_measure() {
+#[tokio::test(start_paused = true)]
+async fn a_schedule_whose_change_nobody_was_told_of_is_found_within_a_minute() {
     let world = World::new();
-    let body = |document: &ScheduleDocument| serde_json::to_vec(document).expect("plain data");
     world.put("x", hourly()).await;
-    let document = world.get("x").await;
-    for at in 0..10_000 {
-        let name = format!("y{at}");
-        let document = ScheduleDocument { name: name.clone(), ..document.clone() };
-        world.state.put(&key("default", &name), 0, body(&document)).await.expect("put");
-    }
     let mut keeper = world.keeper();
-    for what in ["first look, all read", "second look", "third look"] {
-        let start = std::time::Instant::now();
-        keeper.look().await.expect("looked");
-        println!("{what}: {:?}", start.elapsed());
-    }
-    let mut other = world.keeper();
-    other.look().await.expect("looked");
-    world.clock.fetch_add(HOUR, Ordering::Relaxed);
     keeper.look().await.expect("looked");
-    world.clock.fetch_add(0, Ordering::Relaxed);
+    // Its writer was killed before it said so.
+    let document = ScheduleDocument { name: "y".to_owned(), ..world.get("x").await };
+    let body = serde_json::to_vec(&document).expect("plain data");
+    world.state.put(&key("default", "y"), 0, body).await.expect("written");
+    world.pass(61 * SECOND).await;
+    keeper.look().await.expect("looked");
+    world.pass(HOUR - 61 * SECOND).await;
+    keeper.look().await.expect("looked");
+    for name in ["x", "y"] {
+        assert!(matches!(world.get(name).await.recent[0].outcome, TickOutcome::Fired { .. }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_schedule_waits_is_told() {
+    let world = World::new();
+    world.put("x", hourly()).await;
+    let now = Timestamp(START);
+    let document = world.get("x").await;
+    assert_eq!(why_waiting(&document, now), None);
+    let ahead = ScheduleDocument { handled_ms: Timestamp(START + 5 * HOUR), ..document.clone() };
+    assert!(why_waiting(&ahead, now).expect("it waits").contains("ticks of the next 5 h"));
+    let body = serde_json::to_vec(&ahead).expect("plain data");
+    let version = read(&*world.state, "default", "x").await.expect("read").expect("it is there").0;
+    world.state.put(&key("default", "x"), version, body).await.expect("written");
+    world.put("x", hourly()).await;
+    assert_eq!(world.get("x").await.handled_ms, now, "to set it again is to begin anew");
+    let paused = set_paused(&*world.state, "default", "x", true, "ann").await.expect("paused");
+    assert_eq!(why_waiting(&paused, now).as_deref(), Some("it is paused"));
 }

@@ -141,3 +141,68 @@ async fn depth(state: &dyn State, run: RunId) -> Result<u32, StateError> {
     });
     Ok(about.and_then(|about| about.origin).map_or(0, |origin| origin.depth))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use gristmill_backends::state::memory::{MemoryStore, SharedMemory};
+    use gristmill_backends::state::model::Ageing;
+    use gristmill_backends::state::{Append, AppendEntry, NewRun, StatusChange, StoreId};
+    use gristmill_protocol::OwnerToken;
+    use gristmill_protocol::fact::RunStatus;
+
+    use super::*;
+
+    /// Ends a run of this name at the store's time.
+    async fn end(state: &SharedMemory, name: &str) {
+        let run = RunId::derive(Timestamp(0), "default", name, None);
+        let (namespace, pipeline) = ("default".to_owned(), name.to_owned());
+        let new = NewRun { run, pipeline, namespace, entry: Vec::new(), idempotency: None };
+        state.create_run(new).await.expect("made");
+        let (shard, token) = (run.shard(), OwnerToken { epoch: 1, instance: 1 });
+        state.own(shard, token, Duration::from_secs(10)).await.expect("owned");
+        let status = StatusChange::Ended(RunStatus::Succeeded);
+        let entry = AppendEntry { run, position: 2, body: Vec::new(), settled: Vec::new(), status };
+        let append = Append { shard, token, id: 1, entries: vec![entry], consumed: Vec::new() };
+        state.append(append).await.expect("it ends");
+    }
+
+    async fn told(ends: &mut Ends, state: &SharedMemory, now: u64) -> Vec<String> {
+        state.set_now(Timestamp(now));
+        let mut names = Vec::new();
+        loop {
+            let records = ends.next(state, Timestamp(now)).await.expect("read");
+            if records.is_empty() {
+                ends.note(state).await.expect("noted");
+                return names;
+            }
+            records.iter().for_each(|record| ends.done(record));
+            names.extend(records.into_iter().map(|record| record.pipeline));
+        }
+    }
+
+    #[tokio::test]
+    async fn each_end_is_told_also_when_the_clock_goes_back() {
+        let store = MemoryStore::new(StoreId(1), Ageing::ByDeadline);
+        let state = SharedMemory::new(store, Timestamp(100_000));
+        let mut ends = Ends::begin(&state, Timestamp(90_000), Timestamp(100_000)).await.expect("begun");
+        end(&state, "a").await;
+        assert_eq!(told(&mut ends, &state, 101_000).await, ["a"]);
+        assert!(told(&mut ends, &state, 101_500).await.is_empty());
+        // By half a second, which nobody notices, and by a minute.
+        state.set_now(Timestamp(99_500));
+        end(&state, "b").await;
+        assert_eq!(told(&mut ends, &state, 101_600).await, ["b"]);
+        state.set_now(Timestamp(40_000));
+        end(&state, "c").await;
+        assert!(told(&mut ends, &state, 41_000).await.contains(&"c".to_owned()));
+        // Another keeper, later.
+        assert!(told(&mut ends, &state, 120_000).await.iter().all(|name| name != "c"));
+        end(&state, "d").await;
+        assert_eq!(told(&mut ends, &state, 121_000).await, ["d"]);
+        let mut other = Ends::begin(&state, Timestamp(0), Timestamp(121_000)).await.expect("begun");
+        end(&state, "e").await;
+        assert_eq!(told(&mut other, &state, 122_000).await.last().map(String::as_str), Some("e"));
+    }
+}

@@ -114,6 +114,25 @@ async fn a_file_fires_once_when_it_has_arrived_and_again_when_it_changes() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn files_that_are_gone_are_forgotten_after_a_day() {
+    let world = World::new();
+    let path = world.folder.path().join("a.csv");
+    std::fs::write(&path, "x\n1\n").expect("written");
+    let glob = path.display().to_string();
+    world.put_trigger("load", trigger(On::File { glob }, json!({}))).await;
+    let mut keepers = [world.triggers()];
+    looks_until(&world, &mut keepers, async || world.trigger("load").await.recent.len() == 1).await;
+    let remembered = async || world.state.keys("trigger-file/default/load/", "", 10).await.expect("read").len();
+    world.pass(30 * 3_600_000).await;
+    some_looks(&world, &mut keepers).await;
+    assert_eq!(remembered().await, 1, "it is there");
+    std::fs::remove_file(&path).expect("removed");
+    world.pass(2 * 3_600_000).await;
+    looks_until(&world, &mut keepers, async || remembered().await == 0).await;
+    assert_eq!(world.trigger("load").await.recent.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_keeper_that_is_killed_anywhere_fires_a_file_once() {
     for polls in 1..30 {
         let world = World::new();

@@ -4,7 +4,7 @@
 //! so besides that of submissions those are known that are named to us; any other can be looked at by its name.
 //!
 //! To look is to get letters without acknowledging them, on a channel that is closed then: RabbitMQ puts them back
-//! where they were. All goes over a connection of its own, which publishes: RabbitMQ stops reading from it when it is
+//! where they were. (A quorum queue with over a thousand letters shows others at the next look.) All goes over a connection of its own, which publishes: RabbitMQ stops reading from it when it is
 //! short of memory, and nothing else may wait for that.
 
 use async_trait::async_trait;
@@ -31,6 +31,8 @@ const BROKERS: &str = "x-";
 /// Letters among which one is looked for. A queue with more has another problem than that letter, and to get each takes
 /// a round trip.
 const SEARCHED_MAX: usize = 10_000;
+/// Letters of a queue that is kept in order by getting all of them: a second or less.
+const IN_ORDER_MAX: u32 = 1_000;
 /// Bytes of the letters of one look. It is kept in memory, and somebody reads it.
 const LOOK_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Hexadecimal digits of a letter's id.
@@ -149,9 +151,9 @@ impl DeadLetters for RabbitDeadLetters {
 }
 
 /// The next letter of a queue; nothing when there is none, or no queue.
-async fn get(channel: &Channel, queue: &str) -> Result<Option<lapin::message::Delivery>, Cause> {
+async fn get(channel: &Channel, queue: &str) -> Result<Option<lapin::message::BasicGetMessage>, Cause> {
     match in_time(channel.basic_get(queue.into(), BasicGetOptions { no_ack: false })).await {
-        Ok(found) => Ok(found.map(|found| found.delivery)),
+        Ok(found) => Ok(found),
         Err(error) if soft_error(&*error) == Some(AMQPSoftError::NOTFOUND) => Ok(None),
         Err(error) => Err(error),
     }
@@ -160,24 +162,52 @@ async fn get(channel: &Channel, queue: &str) -> Result<Option<lapin::message::De
 /// The first letters of a queue.
 async fn first(channel: &Channel, queue: &str, limit: usize) -> Result<Vec<lapin::message::Delivery>, Cause> {
     let (mut letters, mut bytes) = (Vec::new(), 0);
-    while letters.len() < limit && bytes < LOOK_BYTES_MAX {
-        let Some(letter) = get(channel, queue).await? else { break };
-        bytes += letter.data.len();
-        letters.push(letter);
+    if limit > 0 {
+        walk(channel, queue, |letter| {
+            bytes += letter.data.len();
+            letters.push(letter);
+            letters.len() < limit && bytes < LOOK_BYTES_MAX
+        })
+        .await?;
     }
     Ok(letters)
 }
 
 /// The first letter of a queue with this id.
 async fn find(channel: &Channel, queue: &str, id: &str) -> Result<Option<lapin::message::Delivery>, Cause> {
-    for _ in 0..SEARCHED_MAX {
-        match get(channel, queue).await? {
-            Some(letter) if id_of(queue, &letter) == id => return Ok(Some(letter)),
-            Some(_) => {}
-            None => break,
+    let mut found = None;
+    walk(channel, queue, |letter| {
+        let is_it = id_of(queue, &letter) == id;
+        if is_it {
+            found = Some(letter);
+        }
+        !is_it
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Gets the letters of a queue one after the other, for as long as `wants` says. Of a queue that isn't long all are gotten,
+/// since a quorum queue puts those that it gets back behind others that it got back before: so they stay in order.
+async fn walk(
+    channel: &Channel,
+    queue: &str,
+    mut wants: impl FnMut(lapin::message::Delivery) -> bool + Send,
+) -> Result<(), Cause> {
+    let (mut is_wanted, mut is_short) = (true, false);
+    for count in 0..SEARCHED_MAX {
+        if !is_wanted && !is_short {
+            break;
+        }
+        let Some(found) = get(channel, queue).await? else { break };
+        if count == 0 {
+            is_short = found.message_count < IN_ORDER_MAX;
+        }
+        if is_wanted {
+            is_wanted = wants(found.delivery);
         }
     }
-    Ok(None)
+    Ok(())
 }
 
 /// Closes a channel, with which all that was got over it goes back.
