@@ -7,7 +7,7 @@ mod view;
 mod watch;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -34,6 +34,10 @@ use crate::{Api, Caller, Refusal};
 pub(crate) const SUBMIT_MANY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Submissions of one request that are made at a time: enough to hide the store's latency.
 const AT_ONCE: usize = 64;
+/// How long the answer to a resume waits until the run is open again.
+const RESUME_WAIT: Duration = Duration::from_secs(2);
+/// How often it looks.
+const RESUME_LOOK: Duration = Duration::from_millis(20);
 /// Characters of an idempotency key: a digest, a path or a date fit.
 const KEY_CHARS_MAX: usize = 255;
 
@@ -125,6 +129,15 @@ pub(crate) async fn resume(
     }
     let run = record.run;
     api.state.post(run.shard(), InboxEvent::Resume { run, by: caller.name }).await?;
+    // Whoever looks next should see it open; a scheduler that is away takes it up later.
+    let opened = async {
+        while let Ok(Some(record)) = api.state.run(run).await
+            && record.status.is_some()
+        {
+            tokio::time::sleep(RESUME_LOOK).await;
+        }
+    };
+    tokio::time::timeout(RESUME_WAIT, opened).await.ok();
     Ok((StatusCode::ACCEPTED, Json(RunAsked { run })))
 }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::{Extension, Json};
+use gristmill_backends::artifacts::Artifacts;
+use gristmill_protocol::RunId;
 use gristmill_protocol::api::{Page, TaskAttempt, TaskInfo, TaskInput, TaskItem};
 use gristmill_protocol::output::Output;
 use gristmill_protocol::payload::Payload;
@@ -18,6 +20,11 @@ use super::detail::error;
 use super::find;
 use crate::request::{Asked, Named, Nothing, cursor, limit};
 use crate::{Api, Caller, Refusal};
+
+/// Attempts of one task whose logs are shown; a task has some retries.
+const LOGS_MAX: usize = 100;
+/// Bytes of an attempt's log; workers keep 64 KiB of it.
+const LOG_BYTES_MAX: u64 = 256 * 1024;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -114,7 +121,33 @@ pub(crate) async fn task(
             Ok::<_, HistoryError>(info)
         })
         .await?;
-    found.map(Json).ok_or_else(|| Refusal::not_found(format!("task {task} in `{run}`")))
+    let mut info = found.ok_or_else(|| Refusal::not_found(format!("task {task} in `{run}`")))?;
+    for (number, log) in logs(&*api.artifacts, record.run, task).await? {
+        if let Some(attempt) = info.attempts.iter_mut().find(|attempt| attempt.number == number) {
+            attempt.log = Some(log);
+        }
+    }
+    Ok(Json(info))
+}
+
+/// What the attempts of a task have logged, by number, where their workers have kept it: an artifact each, found by a
+/// mark `attempt-log/RUN/TASK.ATTEMPT.DIGEST`.
+async fn logs(artifacts: &dyn Artifacts, run: RunId, task: u32) -> Result<Vec<(u16, String)>, Refusal> {
+    let prefix = format!("attempt-log/{run}/{task}.");
+    let mut logs = Vec::new();
+    for mark in artifacts.marks(&prefix, "", LOGS_MAX).await? {
+        let named = mark.strip_prefix(&prefix).and_then(|rest| rest.split_once('.'));
+        let Some((number, digest)) = named else { continue };
+        let (Ok(number), Ok(digest)) = (number.parse(), format!("sha256:{digest}").parse()) else { continue };
+        match artifacts.size(digest).await? {
+            Some(size) if size <= LOG_BYTES_MAX => {
+                logs.push((number, String::from_utf8_lossy(&artifacts.get(digest).await?).into_owned()));
+            }
+            // It was erased, or is no log.
+            _ => {}
+        }
+    }
+    Ok(logs)
 }
 
 fn told(history: &History, core: &Scheduler, task: u32) -> Option<TaskInfo> {

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from conftest import ROOT, Cluster, Process, Servers, wait_for
@@ -128,6 +129,12 @@ def test_failures_say_what_and_where(cluster: Cluster, table: Path) -> None:
         assert error["code"] == code, (step, error)
         assert message in error["message"], (step, error)
         assert detail in f"{error['message']} {error.get('hint')}", (step, error)
+    # What an attempt has logged is there for whoever looks at its task.
+    api = cluster.start(cluster.binary, "api", "--listen", "127.0.0.1:0")
+    url = api.await_line(r"the API is at (http://[0-9.:]+);").group(1)
+    attempts = httpx.get(f"{url}/v1/runs/{run}/tasks/1").raise_for_status().json()["attempts"]
+    assert "Traceback" in attempts[0]["log"], attempts
+    assert "no_such_column" in attempts[0]["log"], attempts
     assert cluster.wait(cluster.submit({"no": python("no")}))["status"] == "rejected"
     assert worker.end() == 0
 

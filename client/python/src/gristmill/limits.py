@@ -12,6 +12,8 @@ FINISH_REPORTS_MAX = 256
 """Reports in one call, so that it holds the store for under a millisecond."""
 OUTPUT_BYTES_MAX = 1024
 """Bytes of a task's output, which stays in the scheduler's memory; data goes into artifacts."""
+ATTEMPT_LOG_BYTES_MAX = 64 * 1024
+"""Bytes of what an attempt prints and logs that are kept: its end, which people read; a thousand lines."""
 ERROR_TEXT_BYTES_MAX = 4 * 1024
 """Bytes of an error's text; a longer one is cut in the middle."""
 INBOX_MAX = 100_000

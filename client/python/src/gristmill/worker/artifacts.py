@@ -37,6 +37,9 @@ class Artifacts(Protocol):
     def get(self, digest: str) -> bytes:
         """The bytes of a digest, checked against it."""
 
+    def mark(self, name: str) -> None:
+        """Sets a mark: a name under which something is found again."""
+
 
 def digest_of(data: bytes) -> str:
     """The digest of bytes."""
@@ -111,6 +114,15 @@ class FolderArtifacts:
         except OSError as error:
             raise UnavailableError(f"failed to read the artifact `{digest}`: {error.strerror}") from error
 
+    def mark(self, name: str) -> None:
+        """Sets a mark: an empty file under `marks/`."""
+        path = self.root / "marks" / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        except OSError as error:
+            raise UnavailableError(f"failed to set the mark `{name}`: {error.strerror}") from error
+
     def _path(self, digest: str) -> Path:
         name = _hex(digest)
         return self.root / "sha256" / name[:2] / name[2:]
@@ -160,6 +172,11 @@ class BucketArtifacts:
         with self._reached("read", digest):
             data: bytes = self.client.get_object(Bucket=self.bucket, Key=self._key(digest))["Body"].read()
         return _checked(digest, data)
+
+    def mark(self, name: str) -> None:
+        """Sets a mark: an object of no bytes under `marks/`."""
+        with self._reached("mark", name):
+            self.client.put_object(Bucket=self.bucket, Key=f"{self.prefix}marks/{name}", Body=b"")
 
     def _key(self, digest: str) -> str:
         name = _hex(digest)

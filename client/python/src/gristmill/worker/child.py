@@ -15,6 +15,7 @@ import traceback
 from typing import Any
 
 from gristmill.worker.artifacts import open_artifacts
+from gristmill.worker.attempt_log import kept_log
 from gristmill.worker.frames import Frames
 from gristmill.worker.perform import perform
 from gristmill.worker.tasks import registered
@@ -63,7 +64,9 @@ def main() -> None:
         frames.send({"progress": {"done": int(done), "total": total, "unit": unit}})
 
     while True:
-        outcome = perform(artifacts, work.get(), progress)
+        asked = work.get()
+        with kept_log(artifacts, asked["run"], asked["task"], asked["attempt"]):
+            outcome = perform(artifacts, asked, progress)
         frames.send({"outcome": [outcome.word, outcome.body]})
 
 

@@ -56,7 +56,7 @@ def _failure(error: Exception) -> Failure:
     last = frames[-1] if frames else None
     own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
     where = f" ({own[-1].filename}, line {own[-1].lineno}: `{own[-1].line}`)" if last and own else ""
-    return Failure(code, f"{type(error).__name__}: {error}{where}", "the worker's log has the whole traceback")
+    return Failure(code, f"{type(error).__name__}: {error}{where}", "the attempt's log has the whole traceback")
 
 
 def _perform(

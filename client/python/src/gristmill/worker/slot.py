@@ -143,6 +143,7 @@ class Slot:
                     "payload": work.payload,
                     "inputs": dict(work.inputs),
                     "run": work.attempt.run,
+                    "task": work.attempt.index,
                     "step": work.step,
                     "attempt": work.attempt.number,
                 }
