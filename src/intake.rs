@@ -38,6 +38,8 @@ struct Made {
     received: Received,
     runs: Vec<RunId>,
     since: Instant,
+    /// Why the message is put aside then, because a part of it was refused and nobody hears of that.
+    aside: Option<String>,
 }
 
 /// Where runs are made.
@@ -84,7 +86,7 @@ async fn take(queue: &dyn SubmissionQueue, stores: Stores<'_>, submissions: &mut
             },
             () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                 if let Some(first) = made.pop_front() {
-                    made.extend(settle(stores.state, first).await);
+                    made.extend(settle(queue, stores.state, first).await);
                 }
             }
         }
@@ -92,12 +94,15 @@ async fn take(queue: &dyn SubmissionQueue, stores: Stores<'_>, submissions: &mut
 }
 
 /// Acknowledges a message whose runs are still there. One of which the store forgot any is given back, to be made again.
-async fn settle(state: &dyn State, made: Made) -> Option<Made> {
+async fn settle(queue: &dyn SubmissionQueue, state: &dyn State, made: Made) -> Option<Made> {
     let looks = stream::iter(made.runs.clone()).map(move |run| state.run(run)).buffer_unordered(AT_ONCE);
     let found: Result<Vec<bool>, _> = looks.map_ok(|record| record.is_some()).try_collect().await;
     match found {
         Ok(found) if found.iter().all(|is_there| *is_there) => {
-            made.received.ack();
+            match made.aside {
+                Some(reason) => put_aside(queue, made.received, &reason).await,
+                None => made.received.ack(),
+            }
             None
         }
         Ok(_) => {
@@ -163,8 +168,11 @@ async fn handle(queue: &dyn SubmissionQueue, stores: Stores<'_>, mut received: R
                 1 => first.clone(),
                 all => format!("{} of {all} submissions are refused; the first: {first}", refusals.len()),
             };
-            put_aside(queue, received, &reason).await;
-            None
+            if runs.is_empty() {
+                put_aside(queue, received, &reason).await;
+                return None;
+            }
+            Some(Made { received, runs, since: Instant::now(), aside: Some(reason) })
         }
         _ if runs.is_empty() => {
             received.ack();
@@ -173,7 +181,7 @@ async fn handle(queue: &dyn SubmissionQueue, stores: Stores<'_>, mut received: R
         _ => {
             // The message waits for its acknowledgement; what it said isn't needed for that.
             received.letter.body = Bytes::new();
-            Some(Made { received, runs, since: Instant::now() })
+            Some(Made { received, runs, since: Instant::now(), aside: None })
         }
     }
 }

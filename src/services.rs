@@ -102,14 +102,16 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
         || worker.is_broken() || scheduler.is_broken() || online.as_ref().is_some_and(OnlinePart::is_broken);
     wait_for_end(&mut ends, is_broken).await?;
     let api = api.map(|api| tokio::spawn(api.stop()));
-    if let Some(online) = online {
-        online.stop().await?;
-    }
+    let scored = match online {
+        Some(online) => online.stop().await.map(drop),
+        None => Ok(()),
+    };
     drain(&mut worker, &mut ends).await;
     scheduler.stop().await;
     if let Some(api) = api {
         api.await.context("the API ended badly")?;
     }
+    scored?;
     Ok(Exit::Success)
 }
 

@@ -72,7 +72,7 @@ fn tokens_let_in_and_are_never_logged() {
     let told = || std::fs::read_to_string(&log).expect("a file");
     let address = wait_for("the address", || {
         let text = told();
-        let address = text.split("the API is at http://").nth(1)?.split(';').next()?;
+        let (address, _) = text.split("the API is at http://").nth(1)?.split_once(';')?;
         Some(address.to_owned())
     });
     let ask = |method: &str, path: &str, token: &str, body: Value| {

@@ -27,7 +27,7 @@ pub enum Need {
     Nothing,
     /// This role, in the namespaces that the handler finds in the request.
     Role(Role),
-    /// This role, and a token for all namespaces: what is changed belongs to the whole cluster.
+    /// This role, and a token for all namespaces: what is seen or changed belongs to the whole cluster.
     Cluster(Role),
 }
 
@@ -54,6 +54,24 @@ impl Caller {
         self.namespaces.as_ref().is_none_or(|all| all.iter().any(|one| one == namespace))
     }
 
+    /// The namespaces whose things are listed, in order: the one that is asked for, else the caller's, else all at once.
+    pub(crate) fn listed(&self, asked: Option<&str>) -> Result<Vec<Option<String>>, Refusal> {
+        match (asked, &self.namespaces) {
+            (Some(name), _) => {
+                self.check(name)?;
+                Ok(vec![Some(name.to_owned())])
+            }
+            (None, None) => Ok(vec![None]),
+            (None, Some(own)) => {
+                let mut own: Vec<Option<String>> = own.iter().cloned().map(Some).collect();
+                // As keys of the store sort: `a-b/x` before `a/x`.
+                own.sort_by_key(|name| name.as_ref().map(|name| format!("{name}/")));
+                own.dedup();
+                Ok(own)
+            }
+        }
+    }
+
     /// Refuses work in a namespace that isn't the caller's.
     pub fn check(&self, namespace: &str) -> Result<(), Refusal> {
         match self.sees(namespace) {
@@ -69,14 +87,14 @@ impl Caller {
         let (role, everywhere) = match need {
             Need::Nothing => return Ok(()),
             Need::Role(role) => (role, false),
-            Need::Cluster(role) => (role, role > Role::Viewer),
+            Need::Cluster(role) => (role, true),
         };
         if self.role < role {
             let text = format!("`{}` is a {}; this takes a {}", self.name, self.role.as_str(), role.as_str());
             return Err(Refusal::new(ErrorCode::Denied, text));
         }
         if everywhere && self.namespaces.is_some() {
-            let text = format!("`{}` has some namespaces only; this changes what all of them share", self.name);
+            let text = format!("`{}` has some namespaces only; this is what all of them share", self.name);
             return Err(Refusal::new(ErrorCode::Denied, text));
         }
         Ok(())

@@ -334,7 +334,7 @@ fn cluster_routes() -> Vec<Route> {
         Route::new("GET", "/v1/pools", VIEWER, get(cluster::pools))
             .does("List pools")
             .answers(200, json::<api::Page<api::PoolItem>>()),
-        Route::new("GET", "/v1/dead-letters", VIEWER, get(dead_letters::list))
+        Route::new("GET", "/v1/dead-letters", Need::Cluster(Role::Viewer), get(dead_letters::list))
             .does("List messages that nobody could make anything of")
             .asks(&[("queue", "default: all that are known"), LIMIT])
             .answers(200, json::<api::Page<api::DeadLetterItem>>()),

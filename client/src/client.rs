@@ -158,14 +158,14 @@ impl Client {
         self.get(&format!("/v1/runs/{run}/tasks/{task}")).await
     }
 
-    /// Asks a run to stop.
+    /// Asks a run to stop. Said again, it would be answered that the run has ended; it is tried once.
     pub async fn cancel(&self, run: RunId) -> Result<RunAsked, ClientError> {
-        self.transport.call(Method::POST, &format!("/v1/runs/{run}/cancel"), Content::Nothing).await
+        self.transport.call_once(Method::POST, &format!("/v1/runs/{run}/cancel"), Content::Nothing).await
     }
 
-    /// Asks a run that has ended to go on; what succeeded isn't done again.
+    /// Asks a run that has ended to go on; what succeeded isn't done again. It is tried once.
     pub async fn resume(&self, run: RunId) -> Result<RunAsked, ClientError> {
-        self.transport.call(Method::POST, &format!("/v1/runs/{run}/resume"), Content::Nothing).await
+        self.transport.call_once(Method::POST, &format!("/v1/runs/{run}/resume"), Content::Nothing).await
     }
 
     // Pipelines.

@@ -66,7 +66,9 @@ impl Watch {
         let body = match &mut self.body {
             Some(body) => body,
             None => {
-                let response = self.transport.open(&Method::GET, &self.path, &Content::Nothing).await?;
+                let opening = self.transport.open(&Method::GET, &self.path, &Content::Nothing);
+                let late = |_| ClientError::TooLate { url: url.clone(), seconds: SILENCE.as_secs() };
+                let response = tokio::time::timeout(SILENCE, opening).await.map_err(late)??;
                 if !response.status().is_success() {
                     return Err(self.transport.refusal(&self.path, response).await);
                 }

@@ -104,6 +104,7 @@ impl Audit {
         before: Option<u64>,
         limit: usize,
     ) -> Result<(Vec<AuditItem>, Option<u64>), StateError> {
+        self.write_counted(false).await?;
         let before = match before {
             Some(before) => before,
             None => self.last().await? + 1,

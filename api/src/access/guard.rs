@@ -1,5 +1,6 @@
 //! Every request passes here before its handler: who asks, from which page, with which right.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{MatchedPath, Request, State};
@@ -18,7 +19,7 @@ pub(crate) const COOKIE: &str = "gristmill_session";
 
 /// Lets a request through to a handler that needs this, and writes down what was changed or denied.
 pub(crate) async fn guard(State((api, need)): State<(Arc<Api>, Need)>, mut request: Request, next: Next) -> Response {
-    let what = what(&request);
+    let (what, done) = (route(&request), what(&request));
     let changes = !matches!(*request.method(), Method::GET | Method::HEAD) && need != Need::Role(Role::Viewer);
     let caller = match admit(&api, need, request.headers()).await {
         Ok(caller) => caller,
@@ -33,27 +34,42 @@ pub(crate) async fn guard(State((api, need)): State<(Arc<Api>, Need)>, mut reque
             return Refusal::from(error).into_response();
         }
     } else if changes && status.is_success() && need != Need::Nothing {
-        // What was done is done; that it can't be written down is said, so that nobody takes it for whole.
-        if let Err(error) = api.audit.done(&name, &what, status.as_u16()).await {
-            tracing::error!(error = &error as &dyn std::error::Error, name, what, "the audit can't be written");
-        }
+        written(&api, &name, &done, status).await;
     }
     response
+}
+
+/// Writes down what was done. It is done; that it can't be written down is said, so that nobody takes the audit for whole.
+async fn written(api: &Api, name: &str, what: &str, status: StatusCode) {
+    if let Err(error) = api.audit.done(name, what, status.as_u16()).await {
+        tracing::error!(error = &error as &dyn std::error::Error, name, what, "the audit can't be written");
+    }
 }
 
 /// The same for MLflow's API, whose paths tell reading from changing and what is changed.
 pub(crate) async fn guard_mlflow(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
     let need = mlflow_need(request.method(), request.uri().path());
-    let what = what(&request);
+    let (what, done) = (route(&request), what(&request));
     let caller = match admit(&api, need, request.headers()).await {
         Ok(caller) => caller,
         Err((name, refusal)) => return denied(&api, &name, &what, refusal).await,
     };
-    // Its clients read refusals in MLflow's words.
-    if !caller.is_anonymous {
-        request.extensions_mut().insert(MlflowCaller(caller.name.clone()));
+    if need != Need::Nothing && caller.namespaces.is_some() {
+        let text = "MLflow's API shows the runs of all namespaces; it takes a token for all of them";
+        return denied(&api, &caller.name, &what, Refusal::new(ErrorCode::Denied, text)).await;
     }
-    next.run(request).await
+    // Its clients read refusals in MLflow's words.
+    let name = caller.name.clone();
+    if !caller.is_anonymous {
+        request.extensions_mut().insert(MlflowCaller(caller.name));
+    }
+    let response = next.run(request).await;
+    // What runs log while they run isn't an act of somebody's; what happens to models, and what goes away, is.
+    let is_act = need == Need::Cluster(Role::Deployer) || done.contains("/delete") || done.contains("/restore");
+    if is_act && need != Need::Role(Role::Viewer) && response.status().is_success() {
+        written(&api, &name, &done, response.status()).await;
+    }
+    response
 }
 
 /// In whose name MLflow's API does things; the program turns it into that crate's own.
@@ -62,11 +78,10 @@ pub struct MlflowCaller(pub String);
 
 /// What a request to MLflow's API needs: reading is a viewer's, runs are a submitter's, models a deployer's.
 fn mlflow_need(method: &Method, path: &str) -> Need {
-    let reads = ["/search", "/get", "/list", "-search", "/get-latest-versions", "/download"];
+    let last = path.rsplit_once('/').map_or("", |(_, last)| last);
+    // Where a path ends in a name that the caller chooses, the method alone tells.
     let is_reading = matches!(*method, Method::GET | Method::HEAD)
-        || path.rsplit_once('/').is_some_and(|(_, last)| {
-            reads.iter().any(|read| format!("/{last}").starts_with(read) || last.ends_with("search"))
-        });
+        || (*method == Method::POST && matches!(last, "search" | "get-latest-versions"));
     match (path, is_reading) {
         ("/version" | "/health", _) => Need::Nothing,
         (_, true) => Need::Role(Role::Viewer),
@@ -118,13 +133,16 @@ async fn denied(api: &Api, name: &str, what: &str, refusal: Refusal) -> Response
     refusal.into_response()
 }
 
-/// Method and route of a request; the route rather than the path, so that there are few of them.
+/// Method and route of a request: denials are told by those, of which there are few whatever is asked.
+fn route(request: &Request) -> String {
+    let route = request.extensions().get::<MatchedPath>().map_or("(no endpoint)", MatchedPath::as_str);
+    format!("{} {route}", request.method())
+}
+
+/// Method and path of a request: a change is told with what it changed.
 fn what(request: &Request) -> String {
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| request.uri().path(), MatchedPath::as_str);
-    // A change is told with what it changed.
-    let path = if *request.method() == Method::GET { route } else { request.uri().path() };
-    let path = path.get(..path.floor_char_boundary(300)).unwrap_or(path);
-    format!("{} {path}", request.method())
+    let path = request.uri().path();
+    format!("{} {}", request.method(), &path[..path.floor_char_boundary(300)])
 }
 
 /// The token that a request carries: of a program in its header, of a browser in its cookie.
@@ -143,9 +161,16 @@ fn is_elsewheres(is_local: bool, headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let (host, origin) = (text(header::HOST), text(header::ORIGIN));
     let is_of_another_site = origin.is_some_and(|origin| origin.split_once("://").map(|(_, place)| place) != host);
-    let name = host.map(|host| host.rsplit_once(':').map_or(host, |(name, _)| name));
-    let is_renamed = is_local && name.is_some_and(|name| !matches!(name, "localhost" | "127.0.0.1" | "[::1]"));
+    let is_renamed = is_local && host.is_some_and(|host| !is_of_this_machine(host));
     is_of_another_site || is_renamed
+}
+
+/// Whether a `Host` is this machine by an address that nobody else can give a name to.
+fn is_of_this_machine(host: &str) -> bool {
+    let is_loopback =
+        |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    name == "localhost" || is_loopback(name) || is_loopback(host)
 }
 
 #[cfg(test)]
@@ -163,6 +188,16 @@ mod tests {
     }
 
     #[test]
+    fn only_addresses_of_this_machine_are_this_machine() {
+        for host in ["localhost", "localhost:5000", "127.0.0.1:5000", "127.0.0.2", "[::1]", "[::1]:5000"] {
+            assert!(is_of_this_machine(host), "{host}");
+        }
+        for host in ["evil.example", "localhost.evil.example:5000", "10.0.0.1:5000", "127.0.0.1.evil.example"] {
+            assert!(!is_of_this_machine(host), "{host}");
+        }
+    }
+
+    #[test]
     fn mlflow_s_paths_tell_what_they_need() {
         let need = |method: Method, path: &str| mlflow_need(&method, path);
         let (post, get) = (Method::POST, Method::GET);
@@ -177,6 +212,14 @@ mod tests {
         assert_eq!(need(post, "/api/2.0/mlflow/runs/log-batch"), Need::Cluster(Role::Submitter));
         let put = Method::PUT;
         assert_eq!(need(put, "/api/2.0/mlflow-artifacts/artifacts/1/model/MLmodel"), Need::Cluster(Role::Submitter));
+        let tried = [
+            "DELETE /api/2.0/mlflow-artifacts/artifacts/1/list.json",
+            "PUT /api/2.0/mlflow-artifacts/artifacts/get%2Fx",
+        ];
+        for (method, path) in tried.map(|tried| tried.split_once(' ').expect("a method")) {
+            let method = method.parse().expect("a method");
+            assert_eq!(need(method, path), Need::Cluster(Role::Submitter), "{path}");
+        }
         assert_eq!(need(get, "/version"), Need::Nothing);
     }
 }

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::Caller;
 
 const TOKENS: &str = "token/";
+/// The document that says that there was a token.
+const MADE: &str = "tokens-made";
 const PREFIX: &str = "gmt_";
 /// Hexadecimal digits of an id: 64 bits, so that ids don't meet.
 const ID_DIGITS: usize = 16;
@@ -84,6 +86,8 @@ impl Tokens {
             expires: new.expires_days.map(|days| created.plus_ms(u64::from(days) * DAY_MS)),
         };
         let body = serde_json::to_vec(&document).expect("a token is plain data");
+        // Before the token itself: from now on everybody needs one, whatever becomes of this.
+        self.note_made().await?;
         self.state.put(&format!("{TOKENS}{id}"), 0, body).await?;
         *self.any.lock().unwrap_or_else(PoisonError::into_inner) = None;
         Ok(MadeToken { token: format!("{PREFIX}{id}_{secret}"), id })
@@ -113,7 +117,6 @@ impl Tokens {
 
     /// Whether a token was ever made: from then on everybody needs one, though it be revoked.
     pub(super) async fn are_needed(&self) -> Result<bool, TokenError> {
-        const MADE: &str = "tokens-made";
         let known = *self.any.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, any)) = known
             && (any || at.elapsed() < FRESH)
@@ -121,14 +124,16 @@ impl Tokens {
             return Ok(any);
         }
         let any = self.state.get(MADE).await?.is_some() || !self.state.keys(TOKENS, "", 1).await?.is_empty();
-        if any && known.is_none_or(|(_, known)| !known) {
-            match self.state.put(MADE, 0, b"{}".to_vec()).await {
-                Ok(_) | Err(StateError::Conflict { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
         *self.any.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), any));
         Ok(any)
+    }
+
+    /// Writes down that there was a token.
+    async fn note_made(&self) -> Result<(), TokenError> {
+        match self.state.put(MADE, 0, b"{}".to_vec()).await {
+            Ok(_) | Err(StateError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whose token this is; nobody's if it was never made, was revoked or has expired.

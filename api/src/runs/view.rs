@@ -115,9 +115,14 @@ impl Views {
     ) -> Result<T, HistoryError> {
         let slot = self.slot(run);
         let mut viewed = slot.lock().await;
-        if !matches!(viewed.catch_up(state, run).await, Ok(true)) {
-            *viewed = Viewed::new(run);
-            viewed.catch_up(state, run).await?;
+        match viewed.catch_up(state, run).await {
+            Ok(true) => {}
+            // What was read so far holds; the next look goes on from there.
+            Err(error @ HistoryError::State { .. }) => return Err(error),
+            Ok(false) | Err(_) => {
+                *viewed = Viewed::new(run);
+                viewed.catch_up(state, run).await?;
+            }
         }
         let tasks = viewed.history()?.tasks();
         self.weigh(run, tasks);

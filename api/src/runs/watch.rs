@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use gristmill_backends::state::{RunFilter, RunRecord, StatusFilter};
 use gristmill_protocol::RunId;
-use gristmill_protocol::api::{PAGE_DEFAULT, PAGE_MAX, RunItem, RunItems};
+use gristmill_protocol::api::{PAGE_MAX, RunItem, RunItems};
 use serde::Serialize;
 
 use super::detail::whole;
@@ -27,6 +28,12 @@ const LOOK: Duration = Duration::from_millis(250);
 const LOOK_AT_LIST: Duration = Duration::from_millis(1_000);
 /// Silence after which a comment says that the connection is alive.
 const ALIVE: Duration = Duration::from_secs(10);
+/// How long a stream lasts. Whoever watches on asks again, and is let in again if they still may.
+const STREAM_MAX: Duration = Duration::from_secs(300);
+/// The newest runs that are compared at each look, whether or not they are open.
+const NEWEST: usize = 100;
+/// Runs that are looked up by themselves at each look.
+const LOOKED_UP: usize = 100;
 /// Events wait no longer than this for a reader; then the newest state takes their place.
 type Events<S> = Sse<axum::response::sse::KeepAliveStream<S>>;
 
@@ -38,7 +45,7 @@ pub(crate) async fn run_events(
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Events<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
     let record = find(&api, &caller, &run).await?;
-    let watching = Watching { api, record, told: None, is_over: false };
+    let watching = Watching { api, record, told: None, is_over: false, since: Instant::now() };
     Ok(alive(unfold(watching, Watching::next)))
 }
 
@@ -49,17 +56,24 @@ struct Watching {
     /// Position and status that were told last.
     told: Option<(u64, String)>,
     is_over: bool,
+    since: Instant,
 }
 
 impl Watching {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Watching)> {
         let mut ending = self.api.ending.subscribe();
         loop {
-            if self.is_over || *ending.borrow() {
+            if self.is_over || *ending.borrow() || self.since.elapsed() > STREAM_MAX {
                 return None;
             }
-            // A store that is away for a while is no reason to end: the next look may find it.
-            if let Ok((_, run)) = whole(&self.api, &self.record).await {
+            let looked = whole(&self.api, &self.record).await;
+            match &looked {
+                // A store that went back has forgotten it.
+                Err(refusal) if refusal.status() == StatusCode::NOT_FOUND => return None,
+                // One that is away for a while is no reason to end: the next look may find it.
+                Err(_) | Ok(_) => {}
+            }
+            if let Ok((_, run)) = looked {
                 let now = (run.position, run.status.clone());
                 // While tasks are out, times go on though nothing happens; pages count them up by themselves.
                 if self.told.as_ref() != Some(&now) {
@@ -83,7 +97,8 @@ pub(crate) async fn events(
     Extension(caller): Extension<Caller>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Events<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let watching = WatchingAll { api, namespaces: caller.namespaces, open: HashMap::new(), newest: None };
+    let (namespaces, since) = (caller.namespaces, Instant::now());
+    let watching = WatchingAll { api, namespaces, known: HashMap::new(), is_first: true, since };
     Ok(alive(unfold(watching, WatchingAll::next)))
 }
 
@@ -91,23 +106,23 @@ pub(crate) async fn events(
 struct WatchingAll {
     api: Arc<Api>,
     namespaces: Option<Vec<String>>,
-    /// Runs that were open when they were told.
-    open: HashMap<RunId, RunItem>,
-    /// The newest run that was told; nothing before the first event.
-    newest: Option<RunId>,
+    /// The newest runs and the open ones, as they were at the last look.
+    known: HashMap<RunId, RunItem>,
+    is_first: bool,
+    since: Instant,
 }
 
 impl WatchingAll {
     async fn next(mut self) -> Option<(Result<Event, Infallible>, WatchingAll)> {
         let mut ending = self.api.ending.subscribe();
         loop {
-            if *ending.borrow() {
+            if *ending.borrow() || self.since.elapsed() > STREAM_MAX {
                 return None;
             }
-            let is_first = self.newest.is_none();
             if let Ok(items) = self.changes().await
-                && (is_first || !items.is_empty())
+                && (self.is_first || !items.is_empty())
             {
+                self.is_first = false;
                 return Some((Ok(event("runs", None, &RunItems { items })), self));
             }
             tokio::select! {
@@ -117,37 +132,29 @@ impl WatchingAll {
         }
     }
 
-    /// Runs that are new, and those that were open and have changed.
+    /// Runs that are new or not as they were; at first the newest.
     async fn changes(&mut self) -> Result<Vec<RunItem>, Refusal> {
         let filter = RunFilter { namespaces: self.namespaces.clone(), ..RunFilter::default() };
-        let count = if self.newest.is_none() { PAGE_DEFAULT } else { PAGE_MAX };
-        let newest = self.api.state.find_runs(&filter, None, count).await?.records;
+        let newest = self.api.state.find_runs(&filter, None, NEWEST).await?.records;
         let open = RunFilter { status: Some(StatusFilter::Open), ..filter };
         let open = self.api.state.find_runs(&open, None, PAGE_MAX).await?.records;
-        let mut items: Vec<RunItem> = Vec::new();
-        let last = self.newest;
-        for record in newest.iter().filter(|record| last.is_none_or(|last| record.run > last)) {
-            items.push(item(record));
+        let mut seen: HashMap<RunId, RunItem> = HashMap::new();
+        for record in newest.iter().chain(&open) {
+            seen.insert(record.run, item(record));
         }
-        // One that ended isn't among the open ones any more.
-        let gone = self.open.keys().filter(|run| !open.iter().any(|record| record.run == **run)).copied();
-        for run in gone.collect::<Vec<_>>() {
+        // One that was open and isn't among these has ended, or there are too many before it.
+        let gone = self.known.values().filter(|known| known.ended_ms.is_none() && !seen.contains_key(&known.run));
+        for run in gone.map(|known| known.run).take(LOOKED_UP).collect::<Vec<_>>() {
             if let Some(record) = self.api.state.run(run).await? {
-                items.retain(|item| item.run != run);
-                items.push(item(&record));
+                seen.insert(run, item(&record));
             }
         }
-        // One that was resumed is open again.
-        for record in &open {
-            if last.is_some()
-                && !self.open.contains_key(&record.run)
-                && !items.iter().any(|item| item.run == record.run)
-            {
-                items.push(item(record));
-            }
-        }
-        self.open = open.iter().map(|record| (record.run, item(record))).collect();
-        self.newest = newest.first().map(|record| record.run).max(last).or(Some(RunId::from_u128(0)));
+        let mut items: Vec<RunItem> = match self.is_first {
+            true => newest.iter().map(item).collect(),
+            false => seen.values().filter(|item| self.known.get(&item.run) != Some(item)).cloned().collect(),
+        };
+        items.sort_by_key(|item| std::cmp::Reverse(item.run));
+        self.known = seen;
         Ok(items)
     }
 }
