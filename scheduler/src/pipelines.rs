@@ -139,7 +139,25 @@ pub async fn names(state: &dyn State) -> Result<Vec<(String, String)>, PipelineE
 }
 
 async fn newest(state: &dyn State, namespace: &str, name: &str) -> Result<Option<KeptPipeline>, PipelineError> {
-    Ok(versions(state, namespace, name).await?.pop())
+    let mut first = read(state, namespace, name, 0, READ_MAX).await?;
+    if first.len() < READ_MAX {
+        return Ok(first.pop());
+    }
+    // A log says nothing of its length, and may be long: its end is looked for by doubling, then by halving.
+    let is_there =
+        async |version: u64| Ok::<_, PipelineError>(!read(state, namespace, name, version - 1, 1).await?.is_empty());
+    let (mut low, mut high) = (READ_MAX as u64, 2 * READ_MAX as u64);
+    while is_there(high).await? {
+        (low, high) = (high, 2 * high);
+    }
+    while high - low > 1 {
+        let middle = low + (high - low) / 2;
+        match is_there(middle).await? {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    Ok(read(state, namespace, name, low - 1, 1).await?.pop())
 }
 
 async fn read(
@@ -211,6 +229,16 @@ mod tests {
         }
         versions.sort_unstable();
         assert_eq!(versions, (1..=20).collect::<Vec<u64>>());
+    }
+
+    #[tokio::test]
+    async fn the_newest_of_many_versions_is_found() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let state = EmbeddedState::open(folder.path(), Synchronous::Normal).expect("a home");
+        for number in 1..=70 {
+            let text = format!("name: nightly\nsteps:\n  a: {{ noop: {{ tasks: {number} }} }}\n");
+            assert_eq!(keep(&state, "default", &text, "ann").await.expect("kept").0.version, number);
+        }
     }
 
     #[tokio::test]
