@@ -37,6 +37,21 @@ def stats(rows: pa.Table, context: gristmill.Context) -> dict[str, Any]:
     return {"rows": rows.num_rows, "columns": rows.column_names, "kinds": [str(kind) for kind in rows.schema.types]}
 
 
+@gristmill.task("orphans")
+def orphans() -> None:
+    """Is killed while a process that it has forked lives on."""
+    if os.fork() == 0:
+        time.sleep(30)
+        os._exit(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@gristmill.task("arrays")
+def arrays() -> dict[str, Any]:
+    """Values of NumPy."""
+    return {"weights": pd.Series([1.5, 2.5]).to_numpy(), "best": pd.Series([3]).max()}
+
+
 @gristmill.task("again")
 def again(values: dict[str, Any]) -> dict[str, Any]:
     """What another Python step has returned."""

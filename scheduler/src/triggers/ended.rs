@@ -10,7 +10,7 @@ use gristmill_backends::state::{RunRecord, State, StateError};
 use gristmill_protocol::fact::{Fact, JournalBody};
 use gristmill_protocol::limits::RUN_PAGE_MAX;
 use gristmill_protocol::trigger::{FiringOutcome, FiringRecord};
-use gristmill_protocol::{RunId, Timestamp, wire};
+use gristmill_protocol::{ErrorCode, RunId, Timestamp, wire};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -116,12 +116,17 @@ pub(super) async fn fire(
     let facts = json!({ "run": ended.run, "pipeline": ended.pipeline, "status": status.as_str() });
     // A run that is resumed ends again, at another time.
     let key = Key::Timed(format!("trigger/{namespace}/{name}/{}/{}", ended.run, at.0));
-    let depth = depth(state, ended.run).await? + 1;
-    let outcome = match submit(state, artifacts, document, &facts, key, at, depth).await {
+    let submitted = match depth(state, ended.run).await {
+        Ok(depth) => submit(state, artifacts, document, &facts, key, at, depth + 1).await,
+        Err(error) => Err(error.into()),
+    };
+    let outcome = match submitted {
         // Another keeper has recorded it.
         Ok(submitted) if !submitted.created => return Ok(()),
         Ok(submitted) => FiringOutcome::Fired { run: submitted.run },
-        Err(error) if error.code().is_retryable() => return Err(error),
+        // What can't be read won't be readable soon, and must not hold up the ends after it.
+        Err(error @ TriggerError::State(StateError::Damaged { .. })) => FiringOutcome::Failed { reason: told(&error) },
+        Err(error) if error.code() == ErrorCode::Unavailable => return Err(error),
         Err(error) => FiringOutcome::Failed { reason: told(&error) },
     };
     let told = FiringRecord { at_ms: at, cause: ended.run.to_string(), outcome };

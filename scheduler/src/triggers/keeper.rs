@@ -105,19 +105,10 @@ impl TriggersKeeper {
             self.follower.forget();
             return Err(error);
         }
-        let fired = async {
-            let ends = self.fire_ends(clock.now).await;
-            // A run whose firing fails for now doesn't hold up the files.
-            self.fire_files(clock.now).await;
-            ends
-        };
-        match tokio::time::timeout(FIRE, fired).await {
-            Ok(fired) => fired,
-            Err(elapsed) => {
-                let (verb, source) = ("fire triggers in time", Box::new(elapsed));
-                Err(StateError::Unavailable { verb, source }.into())
-            }
-        }
+        let ends = self.fire_ends(clock.now).await;
+        // A run whose firing fails for now doesn't hold up the files.
+        let files = tokio::time::timeout(FIRE, self.fire_files(clock.now)).await.map_err(late);
+        ends.and(files)
     }
 
     /// Reads what was changed.
@@ -185,13 +176,18 @@ impl TriggersKeeper {
     }
 
     async fn fire_after(&self, ends: &mut Ends, now: Timestamp) -> Result<(), TriggerError> {
+        // Of very many some are left for the next look, which goes on from here.
+        let until = Instant::now() + FIRE;
         loop {
             let records = ends.next(&*self.state, now).await?;
             if records.is_empty() {
                 return Ok(ends.note(&*self.state).await?);
             }
             for record in &records {
-                self.fire_end(record).await?;
+                if Instant::now() >= until {
+                    return Ok(ends.note(&*self.state).await?);
+                }
+                tokio::time::timeout(FIRE, self.fire_end(record)).await.map_err(late)??;
                 ends.done(record);
             }
         }
@@ -299,4 +295,8 @@ impl Folder {
         }
         failed.map_or(Ok(()), Err)
     }
+}
+
+fn late(elapsed: tokio::time::error::Elapsed) -> TriggerError {
+    StateError::Unavailable { verb: "fire triggers in time", source: Box::new(elapsed) }.into()
 }

@@ -61,7 +61,9 @@ def main() -> None:
     frames.send({"ready": sorted(registered())})
 
     def progress(done: int, total: int | None, unit: str) -> None:
-        frames.send({"progress": {"done": int(done), "total": total, "unit": unit}})
+        # Others read this as whole numbers and a text; what isn't would hide this worker from them.
+        whole = None if total is None else max(0, int(total))
+        frames.send({"progress": {"done": max(0, int(done)), "total": whole, "unit": str(unit)}})
 
     while True:
         asked = work.get()

@@ -154,7 +154,7 @@ def _plain(value: Any) -> Any:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
-    for method in ("item", "tolist", "isoformat"):
+    for method in ("tolist", "item", "isoformat"):
         if hasattr(value, method):
             return getattr(value, method)()
     raise TypeError(f"a {type(value).__name__} isn't plain data")

@@ -47,6 +47,14 @@ class Child:
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )
         self.frames = Frames(ours)
+        threading.Thread(target=self._watch, args=(ours,), name="child", daemon=True).start()
+
+    def _watch(self, ours: socket.socket) -> None:
+        """Ends the conversation when the process ends: processes that it has forked may hold its end of the socket open."""
+        self._process.wait()
+        with contextlib.suppress(OSError):
+            # What was sent before is still read.
+            ours.shutdown(socket.SHUT_RD)
 
     def await_ready(self) -> list[str]:
         """Waits until the module is imported; the names of its tasks.
