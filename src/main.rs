@@ -6,7 +6,11 @@
 //! settings.rs  where the parts live: options, environment, gristmill.toml
 //! home.rs      the stores: a folder, or servers
 //! cluster.rs   a scheduler and a worker in this process
-//! serve.rs     scheduler, worker, up: processes that run until they are told to end
+//! services.rs  scheduler, worker, up: processes that run until they are told to end
+//! serve.rs     the registered models online
+//! api.rs       the API, the dashboard and MLflow's API on one address
+//! token.rs     who may use them
+//! endpoint.rs  champions, canaries, shadows
 //! run.rs       run, resume: start, watch, sum up
 //! submission.rs  what is submitted; submit, watch, wait
 //! intake.rs    jobs submitted through a queue
@@ -15,7 +19,8 @@
 //! observe.rs   logs, metrics, traces
 //! doctor.rs    are the servers there and fit?
 //! progress.rs  a line a step, redrawn on a terminal
-//! change.rs    cancel, promote, rollback
+//! cancel.rs    asks a run to stop
+//! registry/    promote, rollback and all else that is done with registered models
 //! init.rs      a first pipeline for a table
 //! check.rs     check, schema
 //! bench.rs     core, noop, chain
