@@ -1,7 +1,7 @@
 //! The state seam on Redis.
 //!
 //! What writes is one script (`protocol/scripts`), with the store's time taken inside it; what reads is one command or
-//! one script too, but for lists of runs (see [`listing`]). All keys of a shard share one hash tag. The rules of the verbs are
+//! one script too, but for lists of runs (see `listing`). All keys of a shard share one hash tag. The rules of the verbs are
 //! those of [`super::model`] with leases that age by time.
 //!
 //! Calls share one connection, on which they don't wait for each other; a wait for an inbox has one of its own.
