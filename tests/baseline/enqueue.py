@@ -29,17 +29,21 @@ PIPELINE = "name: enqueued\nsteps:\n  a: { noop: {} }\n"
 SERVERS = pathlib.Path(__file__).resolve().parents[2] / "deploy/local/servers"
 
 
+def nothing(text):
+    """What the peers' tasks do."""
+
+
 def celery_task(url, confirm):
     options = {"confirm_publish": True} if confirm else {}
     app = celery.Celery(f"peer{confirm}", broker=url, broker_transport_options=options)
     app.conf.task_default_queue = f"celery-{confirm}"
-    return app.task(lambda text: None, name=f"peer{confirm}.noop")
+    return app.task(nothing, name=f"peer{confirm}.noop")
 
 
 def ways(url, api):
     plain, confirmed = celery_task(url, False), celery_task(url, True)
     dramatiq.set_broker(RabbitmqBroker(url=url))
-    actor = dramatiq.actor(lambda text: None, actor_name="noop")
+    actor = dramatiq.actor(nothing, actor_name="noop")
     queue, client = gristmill.QueueClient(url), gristmill.Client(api)
 
     def each(call):
