@@ -27,13 +27,15 @@ pub(crate) struct Audit {
     state: Arc<dyn State>,
     /// Where the next entry is expected to go.
     next: Mutex<u64>,
+    /// Writers of one process take turns, so that they don't race each other for a place.
+    turn: tokio::sync::Mutex<()>,
     /// Denials of this minute that aren't written, by kind: since when, and how many.
     denials: Mutex<HashMap<Kind, (Instant, u64)>>,
 }
 
 impl Audit {
     pub(crate) fn new(state: Arc<dyn State>) -> Audit {
-        Audit { state, next: Mutex::new(1), denials: Mutex::default() }
+        Audit { state, next: Mutex::new(1), turn: tokio::sync::Mutex::default(), denials: Mutex::default() }
     }
 
     /// Writes down what was done.
@@ -83,6 +85,7 @@ impl Audit {
         let mut bits = [0; 8];
         getrandom::fill(&mut bits).expect("the system's source of randomness answers");
         let token = u64::from_le_bytes(bits);
+        let _turn = self.turn.lock().await;
         let mut position = *self.next.lock().unwrap_or_else(PoisonError::into_inner);
         for _ in 0..RACES_MAX {
             match self.state.log_append(LOG, position, token, body.clone()).await {
