@@ -141,6 +141,8 @@ fn free_port() -> u16 {
 }
 
 const SAFE: &[&str] = &["--appendonly", "yes"];
+/// For tests that kill the server: while another sync of the disk lasts, `everysec` keeps what it was told in
+/// memory for up to 2 s, and a kill forgets it.
 const SYNCED: &[&str] = &["--appendonly", "yes", "--appendfsync", "always"];
 
 /// Looks again and again until there is something; fails when that takes too long.
@@ -267,7 +269,7 @@ async fn back(state: &RedisState) -> StoreClock {
 
 #[tokio::test]
 async fn a_killed_server_comes_back_with_all_it_was_told() {
-    let mut server = Server::start(SAFE).await;
+    let mut server = Server::start(SYNCED).await;
     let state = server.state().await;
     let before = state.clock().await.expect("answered");
     let run = begun(&state).await;
@@ -337,7 +339,7 @@ async fn a_server_that_lost_its_last_second_is_whole_at_an_earlier_time() {
 
 #[tokio::test]
 async fn calls_fail_in_time_while_the_server_is_away_and_work_again_after() {
-    let mut server = Server::start(SAFE).await;
+    let mut server = Server::start(SYNCED).await;
     let state = Arc::new(server.state().await);
     let run = begun(&state).await;
     let seen = inbox(&state).await.last().expect("an event").0;
