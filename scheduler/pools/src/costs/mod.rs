@@ -1,0 +1,1 @@
+//! What use costs, by a book of prices.

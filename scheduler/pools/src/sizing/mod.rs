@@ -1,0 +1,1 @@
+//! How many slots and how much memory a worker should have.
