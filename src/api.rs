@@ -12,7 +12,7 @@ use anyhow::Context;
 use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
-use gristmill_api::{Api, ApiSettings, MlflowCaller, ServerSettings, Stores, router, serve, tls};
+use gristmill_api::{Api, ApiSettings, MlflowCaller, Scaled, ServerSettings, Stores, router, serve, tls};
 use gristmill_backends::broker::dead_letters::{DeadLetters, NoDeadLetters};
 use gristmill_backends::broker::rabbitmq::{RabbitDeadLetters, RabbitOptions};
 use gristmill_mlflow::{Caller, Mlflow};
@@ -92,6 +92,8 @@ impl ApiPart {
             (Some(certificate), Some(key)) => Some(tls(certificate, key).context("connections can't be encrypted")?),
             _ => None,
         };
+        let rules = settings.pools.iter().map(|(name, pool)| Ok((name.clone(), pool.rules(name)?)));
+        let scaled = Scaled::new(rules.collect::<anyhow::Result<_>>()?);
         let settings = ApiSettings {
             is_local: address.ip().is_loopback(),
             local_name: crate::who(),
@@ -106,6 +108,7 @@ impl ApiPart {
             registry: home.registry.clone(),
             dead_letters,
             serving: Some(Arc::new(serving)),
+            scaled,
         };
         let api = Arc::new(Api::new(stores, settings));
         let runs = Arc::new(JournalRuns::new(home.state.clone()));

@@ -1,9 +1,11 @@
 //! The commands and their options.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gristmill_protocol::limits::{DRAIN_MS, LABEL_BYTES_MAX};
 
 use crate::settings::SettingArgs;
 
@@ -67,6 +69,11 @@ pub enum Command {
     /// Work: take tasks of some pools and do them. Any number may run.
     #[command(after_help = "Examples:\n  gristmill worker\n  gristmill worker --pools default,bigmem --slots 4")]
     Worker(WorkerArgs),
+    /// Start and drain workers on this machine, as many as a pool's work needs.
+    #[command(
+        after_help = "Examples:\n  gristmill pool\n  gristmill pool bigmem --min 0 --max 4 --slots 2 --memory 8192 --drain-time 30\n  gristmill pool gpu --label accelerator=a100 --json\n\nThe same can stand in gristmill.toml, as `[pools.NAME]` with min, max, slots, memory, drain_time, start_up, idle\nand requires (labels that workers must have)."
+    )]
+    Pool(PoolArgs),
     /// A scheduler, a worker, the API and the dashboard in one process, embedded or on servers.
     #[command(after_help = "Examples:\n  gristmill up\n  gristmill up --api 127.0.0.1:5001 --serve 127.0.0.1:8080")]
     Up(UpArgs),
@@ -262,9 +269,64 @@ pub struct WorkerArgs {
     /// Memory that one task may plan with, in MiB. Default: half of the machine's.
     #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..))]
     pub memory: Option<u64>,
+    /// What it is like, for pools that ask for it: `accelerator=a100`; may be given more than once.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// Its machine may be taken away: the label `spot=true`.
+    #[arg(long)]
+    pub spot: bool,
+    /// Hand everything back at once when this file appears: the notice that a spot machine is about to be taken away.
+    #[arg(long, value_name = "FILE")]
+    pub spot_notice: Option<PathBuf>,
+    /// Seconds that what runs may take after SIGTERM before it is handed back.
+    #[arg(long, value_name = "SECONDS", default_value_t = DRAIN_MS / 1_000, value_parser = clap::value_parser!(u64).range(..=2_592_000))]
+    pub grace: u64,
     /// Serve metrics and health on this address, such as `127.0.0.1:9465`.
     #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_METRICS")]
     pub metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub struct PoolArgs {
+    /// The pool that its workers serve.
+    #[arg(default_value = "default")]
+    pub name: String,
+    /// Workers there always are. Default: none.
+    #[arg(long, value_name = "N")]
+    pub min: Option<u32>,
+    /// Workers there are at the most. Default: the machine's cores.
+    #[arg(long, value_name = "N")]
+    pub max: Option<u32>,
+    /// Tasks that each worker runs at a time. Default: 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub slots: Option<u32>,
+    /// Memory that one task of a worker may plan with, in MiB. Default: half of the machine's.
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(16..))]
+    pub memory: Option<u64>,
+    /// Seconds in which what waits should be worked off. Default: 60.
+    #[arg(long, value_name = "SECONDS")]
+    pub drain_time: Option<f64>,
+    /// Seconds that a worker takes to start. Default: 1, and then what is measured.
+    #[arg(long, value_name = "SECONDS")]
+    pub start_up: Option<f64>,
+    /// Seconds that a worker must have been too many before it is let go. Default: 30.
+    #[arg(long, value_name = "SECONDS")]
+    pub idle: Option<f64>,
+    /// What its workers are like, as for `gristmill worker`.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = label)]
+    pub labels: Vec<(String, String)>,
+    /// The machine may be taken away: the label `spot=true`.
+    #[arg(long)]
+    pub spot: bool,
+    /// Hand everything back at once when this file appears.
+    #[arg(long, value_name = "FILE")]
+    pub spot_notice: Option<PathBuf>,
+    /// Serve metrics on this address, such as `127.0.0.1:9466`.
+    #[arg(long, value_name = "ADDRESS", env = "GRISTMILL_METRICS")]
+    pub metrics: Option<SocketAddr>,
+    /// Print one JSON object a line on standard output for each decision and each worker that starts or ends.
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -360,6 +422,20 @@ pub enum Scenario {
     Noop,
     /// A chain of no-op steps: the time from one step's end to the next one's start.
     Chain,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let allowed = |part: &str| !part.is_empty() && part.len() <= LABEL_BYTES_MAX && !part.contains(['=', ',', ' ']);
+    match text.split_once('=') {
+        Some((key, value)) if allowed(key) && allowed(value) => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("write it as `key=value`, each of up to {LABEL_BYTES_MAX} letters without blanks")),
+    }
+}
+
+/// Labels as they were given, and what is said of the machine.
+pub fn labels(given: &[(String, String)], spot: bool) -> BTreeMap<String, String> {
+    let spot = spot.then(|| ("spot".to_owned(), "true".to_owned()));
+    given.iter().cloned().chain(spot).collect()
 }
 
 fn parameter(text: &str) -> Result<(String, String), String> {

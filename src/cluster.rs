@@ -1,5 +1,6 @@
 //! A scheduler and a worker, each to be started in this process, and where they meet.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -8,8 +9,9 @@ use gristmill_backends::broker::Broker;
 use gristmill_backends::broker::embedded::EmbeddedBroker;
 use gristmill_backends::broker::rabbitmq::{self, RabbitBroker, RabbitOptions};
 use gristmill_backends::broker::submissions::SubmissionQueue;
-use gristmill_protocol::WorkerId;
-use gristmill_protocol::limits::{LEASE_MS, SHARD_LEASE_MS};
+use gristmill_backends::state::WorkerAbout;
+use gristmill_protocol::limits::{DRAIN_MS, LEASE_MS, SHARD_LEASE_MS};
+use gristmill_protocol::{WorkerId, wire};
 use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_telemetry::Telemetry;
 use gristmill_telemetry::readiness::Contact;
@@ -28,7 +30,7 @@ use crate::settings::{QueueType, Settings};
 const MEMORY_SHARE: u64 = 2;
 /// What is planned with when the machine doesn't say how much it has.
 const MEMORY_UNKNOWN: u64 = 2 << 30;
-/// How long a part may take to stop: a worker's grace period and some more.
+/// How long a part may take to stop, beyond a worker's grace period.
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the end may wait for the traces of runs that ended last: one call of the store, and some more.
 const TELL_PATIENCE: Duration = Duration::from_secs(3);
@@ -39,6 +41,9 @@ pub struct WorkerSetup {
     pub pools: Vec<String>,
     pub slots: u32,
     pub memory_bytes: u64,
+    pub about: WorkerAbout,
+    /// What runs may take so long after the worker was told to end.
+    pub grace: Duration,
 }
 
 impl WorkerSetup {
@@ -46,7 +51,22 @@ impl WorkerSetup {
     pub fn new(pools: Vec<String>, slots: Option<u32>, memory_mib: Option<u64>) -> WorkerSetup {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
         let memory_bytes = memory_mib.map_or_else(machine_memory, |mib| mib << 20);
-        WorkerSetup { pools, slots: slots.unwrap_or(cores), memory_bytes }
+        let about =
+            WorkerAbout { labels: BTreeMap::new(), host: host_name(), pid: std::process::id(), reads: wire::VERSION };
+        let grace = Duration::from_millis(DRAIN_MS);
+        WorkerSetup { pools, slots: slots.unwrap_or(cores), memory_bytes, about, grace }
+    }
+
+    /// The same with another grace period.
+    #[must_use]
+    pub fn grace(self, grace: Duration) -> WorkerSetup {
+        WorkerSetup { grace, ..self }
+    }
+
+    /// The same under these labels, which reads messages up to that version.
+    #[must_use]
+    pub fn about(self, labels: BTreeMap<String, String>, reads: u8) -> WorkerSetup {
+        WorkerSetup { about: WorkerAbout { labels, reads, ..self.about }, ..self }
     }
 }
 
@@ -99,7 +119,13 @@ pub struct SchedulerPart {
 }
 
 impl SchedulerPart {
-    pub async fn start(home: &Home, open: OpenBroker, telemetry: &Telemetry) -> anyhow::Result<SchedulerPart> {
+    /// Starts a scheduler that writes messages up to version `writes`.
+    pub async fn start(
+        home: &Home,
+        open: OpenBroker,
+        writes: u8,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<SchedulerPart> {
         let OpenBroker { broker, submissions, system } = open;
         let store = Contact::new("the scheduler's state store", Duration::from_millis(SHARD_LEASE_MS));
         let observer = SchedulerObserver {
@@ -111,7 +137,8 @@ impl SchedulerPart {
             telling: Mutex::default(),
         };
         let observer = Arc::new(observer);
-        let config = DriverConfig { observer: observer.clone(), ..DriverConfig::all_shards(random_bits() as u64) };
+        let config =
+            DriverConfig { observer: observer.clone(), writes, ..DriverConfig::all_shards(random_bits() as u64) };
         let driver = Driver::new(home.state.clone(), broker, home.artifacts.clone(), config)
             .await
             .context("failed to start the scheduler")?;
@@ -148,6 +175,7 @@ impl SchedulerPart {
 pub struct WorkerPart {
     pub id: WorkerId,
     worker: JoinHandle<()>,
+    grace: Duration,
     drain: watch::Sender<Drain>,
     /// The store must answer while the leases are the worker's: past that its work is another's.
     pub store: Arc<Contact>,
@@ -185,14 +213,16 @@ impl WorkerPart {
         let id = WorkerId(random_bits() as u64);
         let execute = Arc::new(Observed::new(execute, telemetry, id.to_string(), open.system));
         let broker = open.broker.clone();
-        let config = WorkerConfig { worker: id, pools: setup.pools, slots: setup.slots };
+        let grace = setup.grace;
+        let config =
+            WorkerConfig { worker: id, pools: setup.pools, slots: setup.slots, about: setup.about, grace: setup.grace };
         let (worker, heartbeat) = Worker::new(config, home.state.clone(), broker, execute, drained, wall_clock_us);
         let store = Contact::new("the worker's state store", Duration::from_millis(LEASE_MS));
         let beats = store.clone();
         let heartbeat = heartbeat.telling(Arc::new(move || beats.answered()));
         heartbeat.beat().await;
         beat_on_its_own_thread(heartbeat.with_state(home.heartbeat_state.clone()))?;
-        Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), drain, store })
+        Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), grace, drain, store })
     }
 
     /// Whether it has ended, which it doesn't by itself.
@@ -208,7 +238,7 @@ impl WorkerPart {
 
     /// Waits until it has ended.
     pub async fn ended(&mut self) {
-        if tokio::time::timeout(STOP_PATIENCE, &mut self.worker).await.is_err() {
+        if tokio::time::timeout(self.grace + STOP_PATIENCE, &mut self.worker).await.is_err() {
             tracing::warn!("a task didn't stop in time");
         }
     }
@@ -237,7 +267,7 @@ impl Cluster {
     pub async fn start(home: &Home, setup: WorkerSetup, telemetry: &Telemetry) -> anyhow::Result<Cluster> {
         let open = OpenBroker::embedded();
         let worker = WorkerPart::start(home, &open, setup, telemetry).await?;
-        let scheduler = SchedulerPart::start(home, open, telemetry).await?;
+        let scheduler = SchedulerPart::start(home, open, wire::VERSION, telemetry).await?;
         Ok(Cluster { scheduler, worker })
     }
 
@@ -264,6 +294,12 @@ pub fn random_bits() -> u128 {
 /// Microseconds since the Unix epoch.
 pub fn wall_clock_us() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
+}
+
+/// The machine's name, where it tells.
+pub fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    read.map(|name| name.trim().to_owned()).or_else(|_| std::env::var("HOSTNAME")).unwrap_or_default()
 }
 
 /// Half of the machine's memory, in bytes.

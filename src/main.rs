@@ -7,6 +7,7 @@
 //! home.rs      the stores: a folder, or servers
 //! cluster.rs   a scheduler and a worker in this process
 //! services.rs  scheduler, worker, up: processes that run until they are told to end
+//! pool.rs      as many worker processes as a pool needs; pool/ starts and drains them
 //! serve.rs     the registered models online
 //! api.rs       the API, the dashboard and MLflow's API on one address
 //! token.rs     who may use them
@@ -51,6 +52,7 @@ mod init;
 mod intake;
 mod models;
 mod observe;
+mod pool;
 mod problem;
 mod progress;
 mod read;
@@ -85,6 +87,7 @@ fn main() -> ExitCode {
     let service = match &cli.command {
         Command::Scheduler(_) => "gristmill-scheduler",
         Command::Worker(_) => "gristmill-worker",
+        Command::Pool(_) => "gristmill-pool",
         Command::Serve(_) => "gristmill-serve",
         Command::Api(_) => "gristmill-api",
         _ => "gristmill",
@@ -120,6 +123,7 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Wait(args) => submission::wait(settings, args).await,
         Command::Scheduler(args) => services::scheduler(settings, args, telemetry).await,
         Command::Worker(args) => services::worker(settings, args, telemetry).await,
+        Command::Pool(args) => pool::pool(settings, args, telemetry).await,
         Command::Up(args) => services::up(settings, args, telemetry).await,
         Command::Serve(args) => serve::serve(settings, args, telemetry).await,
         Command::Api(args) => api::api(settings, args).await,

@@ -3,6 +3,9 @@
 //! The first SIGTERM (or Ctrl-C) drains: nothing new is taken, what runs may finish within the grace period.
 //! A second one hands back now.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use anyhow::Context;
 use gristmill_backends::state::embedded::Synchronous;
 use gristmill_scheduler::schedules::SchedulesKeeper;
@@ -13,10 +16,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
 use crate::api::{ApiPart, bind};
-use crate::cli::{SchedulerArgs, ServeArgs, UpArgs, WorkerArgs};
+use crate::cli::{SchedulerArgs, ServeArgs, UpArgs, WorkerArgs, labels};
 use crate::cluster::{SchedulerPart, WorkerPart, WorkerSetup, open_broker};
 use crate::home::Home;
 use crate::observe::listen;
+use crate::pool::lacking;
 use crate::problem::{Exit, Problem};
 use crate::serve::OnlinePart;
 use crate::settings::Settings;
@@ -49,12 +53,12 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
     let mut ends = Ends::new()?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
-    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let scheduler = SchedulerPart::start(&home, broker, settings.message_version, telemetry).await?;
     let _reconciling = reconcile(&home);
     let _keeping = keep_times(&home);
     let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
     eprintln!("scheduler is ready");
-    wait_for_end(&mut ends, || scheduler.is_broken()).await?;
+    wait_for_end(&mut ends, None, || scheduler.is_broken()).await?;
     eprintln!("scheduler ends; its shards are given up");
     scheduler.stop().await;
     Ok(Exit::Success)
@@ -66,14 +70,40 @@ pub async fn worker(settings: &Settings, args: WorkerArgs, telemetry: &Telemetry
     let mut ends = Ends::new()?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
-    let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
+    let (metrics, notice) = (args.metrics, args.spot_notice.clone());
+    let setup = setup(settings, args)?;
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
-    let _metrics = listen(telemetry, args.metrics, vec![worker.store.clone()]).await?;
+    let _metrics = listen(telemetry, metrics, vec![worker.store.clone()]).await?;
     eprintln!("{} is ready: pools {pools}; {slots} slots", worker.id);
-    wait_for_end(&mut ends, || worker.is_broken()).await?;
-    drain(&mut worker, &mut ends).await;
+    let end = wait_for_end(&mut ends, notice, || worker.is_broken()).await?;
+    drain(&mut worker, end, &mut ends).await;
     Ok(Exit::Success)
+}
+
+/// How a worker is set up, which must be what its pools ask for.
+fn setup(settings: &Settings, args: WorkerArgs) -> anyhow::Result<WorkerSetup> {
+    let labels = labels(&args.labels, args.spot);
+    for pool in &args.pools {
+        let requires = settings.pools.get(pool).map(|pool| &pool.requires);
+        if let Some(lacks) = requires.and_then(|requires| lacking(requires, &labels)) {
+            return Err(Problem::usage(format!("pool `{pool}` takes workers labelled {lacks}"))
+                .hint("start the worker with `--label KEY=VALUE`, on a machine of which that is true")
+                .into());
+        }
+    }
+    let setup = WorkerSetup::new(args.pools, args.slots, args.memory);
+    Ok(setup.about(labels, settings.message_version).grace(Duration::from_secs(args.grace)))
+}
+
+/// Waits for the file that says that the machine is about to be taken away; for ever where none is named.
+async fn noticed(file: Option<PathBuf>) {
+    /// Providers give between 30 s and two minutes.
+    const LOOK_EVERY: Duration = Duration::from_secs(1);
+    let Some(file) = file else { return std::future::pending().await };
+    while !matches!(tokio::fs::try_exists(&file).await, Ok(true)) {
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
 }
 
 /// `gristmill up`.
@@ -81,14 +111,15 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let mut ends = Ends::new()?;
     let home = Home::own(settings, Synchronous::Normal).await?;
     let broker = open_broker(settings).await?;
-    let setup = WorkerSetup::new(args.worker.pools, args.worker.slots, args.worker.memory);
+    let (metrics, notice) = (args.worker.metrics, args.worker.spot_notice.clone());
+    let setup = setup(settings, args.worker)?;
     let (pools, slots) = (setup.pools.join(", "), setup.slots);
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
-    let scheduler = SchedulerPart::start(&home, broker, telemetry).await?;
+    let scheduler = SchedulerPart::start(&home, broker, settings.message_version, telemetry).await?;
     let _reconciling = reconcile(&home);
     let _keeping = keep_times(&home);
     let contacts = vec![scheduler.store.clone(), worker.store.clone()];
-    let _metrics = listen(telemetry, args.worker.metrics, contacts).await?;
+    let _metrics = listen(telemetry, metrics, contacts).await?;
     let api = match if args.no_api { None } else { bind(args.api).await? } {
         Some(listener) => Some(ApiPart::start(settings, &home, listener, &args.options).await?),
         None => None,
@@ -100,13 +131,13 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     eprintln!("gristmill is up: a scheduler, and {} for pools {pools} with {slots} slots", worker.id);
     let is_broken =
         || worker.is_broken() || scheduler.is_broken() || online.as_ref().is_some_and(OnlinePart::is_broken);
-    wait_for_end(&mut ends, is_broken).await?;
+    let end = wait_for_end(&mut ends, notice, is_broken).await?;
     let api = api.map(|api| tokio::spawn(api.stop()));
     let scored = match online {
         Some(online) => online.stop().await.map(drop),
         None => Ok(()),
     };
-    drain(&mut worker, &mut ends).await;
+    drain(&mut worker, end, &mut ends).await;
     scheduler.stop().await;
     if let Some(api) = api {
         api.await.context("the API ended badly")?;
@@ -147,7 +178,7 @@ impl Drop for AbortOnDrop {
     }
 }
 
-fn needs_servers(settings: &Settings, what: &str) -> anyhow::Result<()> {
+pub fn needs_servers(settings: &Settings, what: &str) -> anyhow::Result<()> {
     if settings.is_distributed() {
         return Ok(());
     }
@@ -156,12 +187,22 @@ fn needs_servers(settings: &Settings, what: &str) -> anyhow::Result<()> {
         .into())
 }
 
-/// Waits for a signal, or for a part to end by itself, which is a fault.
-async fn wait_for_end(ends: &mut Ends, broken: impl Fn() -> bool) -> anyhow::Result<()> {
-    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+/// Why a process is to end.
+enum End {
+    /// A signal has come.
+    Told,
+    /// The machine is about to be taken away.
+    Spot,
+}
+
+/// Waits for a signal or a notice, or for a part to end by itself, which is a fault.
+async fn wait_for_end(ends: &mut Ends, notice: Option<PathBuf>, broken: impl Fn() -> bool) -> anyhow::Result<End> {
+    const LOOK_EVERY: Duration = Duration::from_millis(500);
+    let mut noticed = std::pin::pin!(noticed(notice));
     loop {
         tokio::select! {
-            () = ends.next() => return Ok(()),
+            () = ends.next() => return Ok(End::Told),
+            () = &mut noticed => return Ok(End::Spot),
             () = tokio::time::sleep(LOOK_EVERY) => {
                 if broken() {
                     return Err(Problem::failed("a part of the program has ended by itself")
@@ -174,7 +215,13 @@ async fn wait_for_end(ends: &mut Ends, broken: impl Fn() -> bool) -> anyhow::Res
 }
 
 /// Lets a worker finish what runs; a second signal makes it hand back now.
-async fn drain(worker: &mut WorkerPart, ends: &mut Ends) {
+async fn drain(worker: &mut WorkerPart, end: End, ends: &mut Ends) {
+    if let End::Spot = end {
+        eprintln!("{} hands back at once: its machine is about to be taken away", worker.id);
+        worker.drain(Drain::Spot);
+        worker.ended().await;
+        return;
+    }
     eprintln!("{} drains; a second signal makes it hand back at once", worker.id);
     info!(worker = %worker.id, "drains");
     worker.drain(Drain::Finish);

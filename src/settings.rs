@@ -2,14 +2,17 @@
 //!
 //! What isn't said is embedded: state in a folder, a broker in the process, artifacts beside the state.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use gristmill_protocol::wire;
 use gristmill_registry::{PublicKey, Signer};
 use serde::Deserialize;
 
+use crate::pool::PoolSettings;
 use crate::problem::Problem;
 
 /// The file that is read when none is named.
@@ -53,6 +56,10 @@ pub struct SettingArgs {
         hide_short_help = true
     )]
     pub trusted_keys: Vec<PublicKey>,
+    /// Read and write messages of this version at the most. Processes agree on what all read by themselves; this holds
+    /// them back until an upgrade is known to stay. Default: the highest.
+    #[arg(long, global = true, env = "GRISTMILL_MESSAGE_VERSION", value_name = "N", hide_short_help = true)]
+    pub message_version: Option<u8>,
 }
 
 /// The type of RabbitMQ's queues. Nothing is lost with either, since the state says what is out.
@@ -66,8 +73,18 @@ pub enum QueueType {
     Quorum,
 }
 
+impl QueueType {
+    /// As it is written in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            QueueType::Classic => "classic",
+            QueueType::Quorum => "quorum",
+        }
+    }
+}
+
 /// The settings as they hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub home: PathBuf,
     /// The broker's URL; in this process when there is none.
@@ -82,6 +99,10 @@ pub struct Settings {
     pub signing_key: Option<PathBuf>,
     /// Whose signatures are asked for; nobody's when there are none.
     pub trusted_keys: Vec<PublicKey>,
+    /// The highest version of messages that this process reads and writes.
+    pub message_version: u8,
+    /// What pools are to be like, by name.
+    pub pools: BTreeMap<String, PoolSettings>,
 }
 
 /// An artifact store that is named.
@@ -91,6 +112,16 @@ pub enum ArtifactStore {
     S3(String),
     /// A folder that all machines share.
     Folder(PathBuf),
+}
+
+impl ArtifactStore {
+    /// As it is written in settings.
+    pub fn url(&self) -> String {
+        match self {
+            ArtifactStore::S3(url) => url.clone(),
+            ArtifactStore::Folder(path) => path.display().to_string(),
+        }
+    }
 }
 
 /// What the file may hold. Unknown keys are errors, because people write it.
@@ -105,6 +136,9 @@ struct File {
     allow_unsafe_state: Option<bool>,
     signing_key: Option<PathBuf>,
     trusted_keys: Option<Vec<PublicKey>>,
+    message_version: Option<u8>,
+    #[serde(default)]
+    pools: BTreeMap<String, PoolSettings>,
 }
 
 impl Settings {
@@ -129,7 +163,13 @@ impl Settings {
                 [] => file.trusted_keys.unwrap_or_default(),
                 named => named.to_vec(),
             },
+            message_version: args.message_version.or(file.message_version).unwrap_or(wire::VERSION),
+            pools: file.pools,
         };
+        check_message_version(settings.message_version)?;
+        for (name, pool) in &settings.pools {
+            pool.rules(name)?;
+        }
         check_scheme("broker", settings.broker.as_deref(), &["amqp", "amqps"])?;
         check_scheme("state", settings.state.as_deref(), &["redis", "rediss"])?;
         if settings.broker.is_some() && settings.state.is_none() {
@@ -156,6 +196,25 @@ impl Settings {
         Ok(read.context("failed to read the signing key")?.map(Arc::new))
     }
 
+    /// The same settings for a process that is started from here.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let mut environment = vec![
+            ("GRISTMILL_HOME", self.home.display().to_string()),
+            ("GRISTMILL_QUEUE_TYPE", self.queue_type.as_str().to_owned()),
+            ("GRISTMILL_ALLOW_UNSAFE_STATE", self.allow_unsafe_state.to_string()),
+            ("GRISTMILL_MESSAGE_VERSION", self.message_version.to_string()),
+        ];
+        let urls = [("GRISTMILL_BROKER", &self.broker), ("GRISTMILL_STATE", &self.state)];
+        environment.extend(urls.into_iter().filter_map(|(name, url)| Some((name, url.clone()?))));
+        environment.extend(self.artifacts.as_ref().map(|store| ("GRISTMILL_ARTIFACTS", store.url())));
+        environment.extend(self.signing_key.as_ref().map(|key| ("GRISTMILL_SIGNING_KEY", key.display().to_string())));
+        if !self.trusted_keys.is_empty() {
+            let keys: Vec<String> = self.trusted_keys.iter().map(ToString::to_string).collect();
+            environment.push(("GRISTMILL_TRUSTED_KEYS", keys.join(",")));
+        }
+        environment
+    }
+
     /// Whether other processes do the work.
     pub fn is_distributed(&self) -> bool {
         self.state.is_some()
@@ -178,6 +237,14 @@ fn read_file(named: Option<&Path>) -> anyhow::Result<File> {
     };
     toml::from_str(&text)
         .map_err(|error| Problem::usage(format!("`{}` can't be understood: {error}", path.display())).into())
+}
+
+fn check_message_version(version: u8) -> anyhow::Result<()> {
+    if (wire::BASE..=wire::VERSION).contains(&version) {
+        return Ok(());
+    }
+    let (from, to) = (wire::BASE, wire::VERSION);
+    Err(Problem::usage(format!("messages of version {version} aren't known here; {from} to {to} are")).into())
 }
 
 fn check_scheme(what: &str, url: Option<&str>, schemes: &[&str]) -> anyhow::Result<()> {
@@ -219,6 +286,7 @@ mod tests {
             allow_unsafe_state: false,
             signing_key: None,
             trusted_keys: Vec::new(),
+            message_version: None,
         }
     }
 

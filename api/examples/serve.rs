@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gristmill_api::{Api, ApiSettings, ServerSettings, Stores, router, serve};
+use gristmill_api::{Api, ApiSettings, Scaled, ServerSettings, Stores, router, serve};
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
 use gristmill_backends::broker::dead_letters::NoDeadLetters;
 use gristmill_backends::state::State;
@@ -30,7 +30,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         trace_url: None,
     };
     let api = Arc::new(Api::new(
-        Stores { state, artifacts, registry, dead_letters: Arc::new(NoDeadLetters), serving: None },
+        Stores {
+            state,
+            artifacts,
+            registry,
+            dead_letters: Arc::new(NoDeadLetters),
+            serving: None,
+            scaled: Scaled::default(),
+        },
         settings,
     ));
     let stop = async {

@@ -1,14 +1,13 @@
-//! Workers and pools, as they say of themselves.
+//! Workers, as they say of themselves, and whether this server is well.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use gristmill_backends::state::WorkerView;
-use gristmill_protocol::api::{HeldItem, Page, PoolItem, TaskProgress, WorkerItem};
+use gristmill_protocol::api::{HeldItem, Page, TaskProgress, WorkerItem};
 
-use crate::request::{Asked, Nothing, Paged, limit};
+use crate::request::{Asked, Paged, limit};
 use crate::{Api, Refusal};
 
 /// `GET /v1/workers`
@@ -42,35 +41,11 @@ fn item(worker: &WorkerView) -> WorkerItem {
         pools: worker.pools.clone(),
         slots: worker.slots,
         draining: worker.draining,
+        labels: worker.about.labels.clone(),
+        host: worker.about.host.clone(),
         seen_ms: worker.seen.0,
         held: held.collect(),
     }
-}
-
-/// `GET /v1/pools`
-pub(crate) async fn pools(
-    State(api): State<Arc<Api>>,
-    Asked(Nothing {}): Asked<Nothing>,
-) -> Result<Json<Page<PoolItem>>, Refusal> {
-    let workers = api.state.workers().await?;
-    let schedulers = api.state.schedulers().await?;
-    let mut demand: BTreeMap<&str, u64> = BTreeMap::new();
-    for (pool, wanted) in schedulers.iter().flat_map(|scheduler| &scheduler.demand) {
-        *demand.entry(pool).or_default() += wanted;
-    }
-    let served = workers.iter().flat_map(|worker| &worker.pools).map(String::as_str);
-    let names: BTreeSet<&str> = served.chain(demand.keys().copied()).collect();
-    let pool = |name: &&str| {
-        let of = || workers.iter().filter(|worker| worker.pools.iter().any(|pool| pool == name));
-        PoolItem {
-            name: (*name).to_owned(),
-            workers: of().filter(|worker| !worker.draining).count() as u32,
-            slots: of().filter(|worker| !worker.draining).map(|worker| worker.slots).sum(),
-            busy: of().map(|worker| worker.held.len() as u32).sum(),
-            demand: demand.get(name).copied().unwrap_or_default(),
-        }
-    };
-    Ok(Json(Page { items: names.iter().map(pool).collect(), next: None }))
 }
 
 /// `GET /healthz`

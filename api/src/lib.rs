@@ -14,7 +14,8 @@
 //! data.rs       files, artifacts, datasets
 //! models.rs     registered models
 //! endpoints.rs  what online scoring serves, through whoever knows models
-//! cluster.rs    workers, pools
+//! cluster.rs    workers
+//! pools.rs      what waits in pools, and how many workers they should have
 //! dead_letters.rs  messages that nobody could make anything of
 //! session.rs    who am I, signing in, tokens, the audit
 //! dashboard.rs  the pages
@@ -33,6 +34,7 @@ mod endpoints;
 mod models;
 mod openapi;
 mod pipelines;
+mod pools;
 mod refusal;
 mod request;
 mod routes;
@@ -59,6 +61,7 @@ use tokio::sync::watch;
 pub use access::{Caller, MlflowCaller, Need, TokenError, Tokens};
 pub use endpoints::{Serving, ServingError};
 pub use openapi::document as openapi;
+pub use pools::Scaled;
 pub use refusal::Refusal;
 pub use routes::{Route, routes};
 pub use server::{ServerSettings, TlsError, serve, tls};
@@ -90,6 +93,8 @@ pub struct Stores {
     pub dead_letters: Arc<dyn DeadLetters>,
     /// Who knows models and endpoints, if anybody does.
     pub serving: Option<Arc<dyn Serving>>,
+    /// The pools that KEDA asks after here.
+    pub scaled: Scaled,
 }
 
 /// The API.
@@ -99,6 +104,7 @@ pub struct Api {
     registry: Registry,
     dead_letters: Arc<dyn DeadLetters>,
     serving: Option<Arc<dyn Serving>>,
+    scaled: Scaled,
     settings: ApiSettings,
     tokens: Tokens,
     audit: Audit,
@@ -110,7 +116,7 @@ pub struct Api {
 impl Api {
     /// The API over open stores.
     pub fn new(stores: Stores, settings: ApiSettings) -> Api {
-        let Stores { state, artifacts, registry, dead_letters, serving } = stores;
+        let Stores { state, artifacts, registry, dead_letters, serving, scaled } = stores;
         Api {
             tokens: Tokens::new(state.clone()),
             audit: Audit::new(state.clone()),
@@ -121,6 +127,7 @@ impl Api {
             registry,
             dead_letters,
             serving,
+            scaled,
             settings,
         }
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::access::Need;
 use crate::{
-    Api, cluster, data, dead_letters, endpoints, models, openapi, pipelines, runs, schedules, session, triggers,
+    Api, cluster, data, dead_letters, endpoints, models, openapi, pipelines, pools, runs, schedules, session, triggers,
 };
 
 /// A shape, added to the document's.
@@ -331,9 +331,12 @@ fn cluster_routes() -> Vec<Route> {
             .does("List workers that were heard of lately")
             .asks(PAGED)
             .answers(200, json::<api::Page<api::WorkerItem>>()),
-        Route::new("GET", "/v1/pools", VIEWER, get(cluster::pools))
-            .does("List pools")
+        Route::new("GET", "/v1/pools", VIEWER, get(pools::pools))
+            .does("List pools: what waits, who works, and what those who scale them have decided")
             .answers(200, json::<api::Page<api::PoolItem>>()),
+        Route::new("GET", "/v1/pools/{name}/scale", VIEWER, get(pools::scale))
+            .does("Say how many workers a pool should have, as KEDA's metrics-api scaler asks")
+            .answers(200, json::<api::PoolScale>()),
         Route::new("GET", "/v1/dead-letters", Need::Cluster(Role::Viewer), get(dead_letters::list))
             .does("List messages that nobody could make anything of")
             .asks(&[("queue", "default: all that are known"), LIMIT])

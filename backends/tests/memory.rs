@@ -7,7 +7,7 @@ use gristmill_backends::state::memory::{MemoryStore, SharedMemory};
 use gristmill_backends::state::model::Ageing;
 use gristmill_backends::state::{
     Append, AppendEntry, Claim, ClaimAnswer, ClaimItem, Claimed, Created, Finish, FinishAnswer, HeldLease, NewRun,
-    Renewal, State, StateError, StatusChange, StoreId,
+    Renewal, State, StateError, StatusChange, StoreId, WorkerAbout,
 };
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::limits::{ACTIVE_RUNS_MAX, INBOX_MAX, RUN_TASKS_MAX};
@@ -127,7 +127,7 @@ async fn a_store_that_went_back_shows_another_life() {
     assert_eq!(shared.run(run).await.expect("readable"), None);
     shared.advance(Duration::from_secs(2));
     let held = vec![HeldLease { attempt: attempt(run, 1), timeout_left_ms: None, progress: None }];
-    let renewal = Renewal { worker: W1, pools: vec![], slots: 1, draining: false, held };
+    let renewal = Renewal { worker: W1, pools: vec![], slots: 1, draining: false, about: WorkerAbout::default(), held };
     let renewed = shared.renew(renewal).await.expect("answered");
     assert_eq!((renewed.clock.store, renewed.clock.now), (StoreId(2), NOW.plus_ms(2_000)));
     assert_eq!(renewed.stop, [attempt(run, 1)]);

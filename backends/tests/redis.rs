@@ -20,6 +20,7 @@ use gristmill_backends::state::redis::{RedisOptions, RedisState};
 use gristmill_backends::state::{
     Append, AppendEntry, Claim, ClaimAnswer, ClaimItem, Claimed, Created, Finish, FinishAnswer, HeldLease, LeaseView,
     NewRun, Ownership, Progress, Renewal, RunFilter, State, StateError, StatusChange, StatusFilter, StoreClock,
+    WorkerAbout,
 };
 use gristmill_protocol::fact::RunStatus;
 use gristmill_protocol::limits::{ACTIVE_RUNS_MAX, INBOX_MAX, STORE_CALL_MS};
@@ -224,7 +225,14 @@ fn renewal(worker: WorkerId, held: &[AttemptRef]) -> Renewal {
     let progress = Some(Progress { done: 1, total: None, unit: "rows".to_owned() });
     let hold = |&attempt| HeldLease { attempt, timeout_left_ms: Some(60_000), progress: progress.clone() };
     let held = held.iter().map(hold).collect();
-    Renewal { worker, pools: vec!["default".to_owned()], slots: 2, draining: false, held }
+    Renewal {
+        worker,
+        pools: vec!["default".to_owned()],
+        slots: 2,
+        draining: false,
+        about: WorkerAbout::default(),
+        held,
+    }
 }
 
 async fn claim(state: &RedisState, worker: WorkerId, attempt: AttemptRef) -> ClaimAnswer {

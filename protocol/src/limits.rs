@@ -122,6 +122,8 @@ pub const SWEEP_FIRST_MS: u64 = 10_000;
 pub const SWEEP_MAX_MS: u64 = 300_000;
 /// Milliseconds from SIGTERM to handing back what still runs: under the 30 s of common orchestrators.
 pub const DRAIN_MS: u64 = 25_000;
+/// Bytes of a worker's label, key or value: as Kubernetes has them. Each heartbeat carries them.
+pub const LABEL_BYTES_MAX: usize = 63;
 /// Milliseconds after the claim at which a message is acknowledged though its work still runs.
 pub const ACK_AFTER_MS: u64 = 1_000;
 /// Milliseconds after the claim at which a bundle's unstarted attempts are handed back.
@@ -156,6 +158,9 @@ pub const BUNDLE_TIMEOUT_MS_MIN: u64 = 10_000;
 pub const REPORTS_TRUSTED: usize = 8;
 /// Reports over which a step's times are measured.
 pub const REPORTS_REMEMBERED: usize = 32;
+/// Steps (by pipeline and kind of task) whose durations are remembered beyond a run: about 10 MB. Of those that come
+/// after, nobody knows how long they take until their own run has told.
+pub const DURATIONS_REMEMBERED: usize = 100_000;
 /// Milliseconds of waiting that raise a priority by one, so that nothing starves.
 pub const PRIORITY_AGE_MS: u64 = 60_000;
 

@@ -12,13 +12,13 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use gristmill_backends::artifacts::Artifacts;
 use gristmill_backends::broker::Broker;
-use gristmill_backends::state::{Append, Ownership, SchedulerView, State, StateError};
+use gristmill_backends::state::{Append, Backlog, Ownership, SchedulerView, State, StateError};
 use gristmill_protocol::fact::{Fact, RunStatus};
 use gristmill_protocol::limits::{EXPIRE_POLL_MS, SHARD_LEASE_MS, SHARD_RENEW_MS, STORE_CALL_MS};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::twins::{Twin, left_out};
-use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp};
-use gristmill_scheduler_core::{Effect, Event, PoolSeen, Scheduler, Step};
+use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp, wire};
+use gristmill_scheduler_core::{Effect, Event, PoolBacklog, PoolSeen, Scheduler, Step};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -26,7 +26,7 @@ use crate::calls::{in_time, within};
 use crate::clock::Clock;
 use crate::effects;
 use crate::observe::{Observe, Unobserved};
-use crate::peers::{fair_share, pools_seen};
+use crate::peers::{all_read, fair_share, pools_seen};
 use crate::shard::OwnedShard;
 use crate::sweep::Sweep;
 use crate::work::Work;
@@ -48,6 +48,8 @@ pub struct DriverConfig {
     pub shards: Vec<Shard>,
     /// Milliseconds for which one read of the inboxes waits.
     pub inbox_wait_ms: u64,
+    /// The highest version of messages that is written, where all workers read it.
+    pub writes: u8,
     /// Who is told what happens.
     pub observer: Arc<dyn Observe>,
 }
@@ -56,7 +58,7 @@ impl DriverConfig {
     /// A driver for all shards.
     pub fn all_shards(instance: u64) -> DriverConfig {
         let shards = Shard::all().collect();
-        DriverConfig { instance, shards, inbox_wait_ms: 1_000, observer: Arc::new(Unobserved) }
+        DriverConfig { instance, shards, inbox_wait_ms: 1_000, writes: wire::VERSION, observer: Arc::new(Unobserved) }
     }
 }
 
@@ -86,6 +88,8 @@ pub(crate) struct Polled {
     /// When the clock answered.
     at: Instant,
     pools: Option<BTreeMap<String, PoolSeen>>,
+    /// The version of messages that all workers read, if they were heard of.
+    reads: Option<u8>,
     /// How many shards are ours at the most, if the other schedulers were heard of.
     share: Option<usize>,
     others: Vec<SchedulerView>,
@@ -117,6 +121,8 @@ pub struct Driver {
     read_at: ReadAt,
     /// The schedulers that were heard of last.
     others: Vec<SchedulerView>,
+    /// The version of messages that is written now.
+    writes: u8,
 }
 
 impl Driver {
@@ -148,6 +154,7 @@ impl Driver {
             take_overs: 0,
             read_at: ReadAt::default(),
             others: Vec::new(),
+            writes: wire::BASE,
         })
     }
 
@@ -263,6 +270,7 @@ impl Driver {
             instance: self.config.instance,
             shards: self.shards.len() as u32,
             demand: self.core.demand(),
+            backlog: self.backlog(),
         };
         let others = std::mem::take(&mut self.others);
         let shards = self.config.shards.len();
@@ -298,10 +306,19 @@ impl Driver {
             }
             let others = announced.unwrap_or(others);
             let workers = in_time("list workers", state.workers()).await.ok();
+            let reads = workers.as_deref().map(all_read);
             let pools = workers.map(|workers| pools_seen(&workers, &others, instance));
-            Done::Polled(Polled { clock, at, pools, share, others, renewed })
+            Done::Polled(Polled { clock, at, pools, reads, share, others, renewed })
         };
         self.work.push(poll.boxed());
+    }
+
+    /// By pool, the work of the runs that are ours, for whoever decides how many workers there are.
+    fn backlog(&mut self) -> BTreeMap<String, Backlog> {
+        let told =
+            |PoolBacklog { ready, out, work_us, unknown }| Backlog { ready, out, work_ms: work_us / 1_000, unknown };
+        let backlog = self.core.backlog(self.clock.now());
+        backlog.into_iter().map(|(pool, backlog)| (pool, told(backlog))).collect()
     }
 
     fn token_for(&mut self, shard: Shard) -> OwnerToken {
@@ -517,6 +534,7 @@ impl Driver {
             broker: self.broker.clone(),
             artifacts: self.artifacts.clone(),
             token: owned.token,
+            writes: self.writes,
             observer: self.config.observer.clone(),
         };
         let perform = async move {
@@ -590,6 +608,7 @@ impl Driver {
         if let Some(share) = polled.share {
             self.give_up_beyond(share);
         }
+        self.writes = polled.reads.map_or(self.writes, |reads| reads.min(self.config.writes));
         if let Some(pools) = polled.pools
             && pools != self.pools
         {

@@ -27,7 +27,7 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// What an assignment is on the broker.
-pub(crate) const ASSIGNMENT: &str = "application/vnd.gristmill.assignment+msgpack; v=1";
+pub(crate) const ASSIGNMENT: &str = "application/vnd.gristmill.assignment+msgpack; v=";
 
 /// Performs the effects of one append, in order.
 pub(crate) struct Performer {
@@ -35,6 +35,8 @@ pub(crate) struct Performer {
     pub(crate) broker: Arc<dyn Broker>,
     pub(crate) artifacts: Arc<dyn Artifacts>,
     pub(crate) token: OwnerToken,
+    /// The version of messages that all workers read.
+    pub(crate) writes: u8,
     pub(crate) observer: Arc<dyn Observe>,
 }
 
@@ -73,12 +75,13 @@ impl Performer {
 
     async fn message(&self, assignment: &Assignment) -> Result<Message, ArtifactError> {
         let body = match self.with_large_inputs_put(assignment).await? {
-            Some(smaller) => wire::encode(&smaller),
-            None => wire::encode(assignment),
+            Some(smaller) => wire::encode_up_to(self.writes, &smaller),
+            None => wire::encode_up_to(self.writes, assignment),
         };
+        let content_type = format!("{ASSIGNMENT}{}", wire::version(&body).unwrap_or(wire::BASE));
         let id = assignment.attempts().next().map(|attempt| attempt.to_string()).unwrap_or_default();
         let traceparent = self.observer.traceparent(assignment);
-        Ok(Message { content_type: ASSIGNMENT.to_owned(), id, traceparent, body: Bytes::from(body) })
+        Ok(Message { content_type, id, traceparent, body: Bytes::from(body) })
     }
 
     /// The assignment with children's outputs that are too large for a message made artifacts, if there are any.

@@ -371,6 +371,8 @@ mod tests {
     use expect_test::{Expect, expect};
     use gristmill_protocol::{ErrorCode, WorkerId};
 
+    use gristmill_backends::state::WorkerAbout;
+
     use super::*;
     use crate::journal::{Recorder, dataset};
 
@@ -383,7 +385,15 @@ mod tests {
 
     fn worker(pool: &str, slots: u32, now: Timestamp) -> WorkerView {
         let pools = vec![pool.to_owned()];
-        WorkerView { worker: WorkerId(0xa1), pools, slots, draining: false, seen: now, held: Vec::new() }
+        WorkerView {
+            worker: WorkerId(0xa1),
+            pools,
+            slots,
+            draining: false,
+            about: WorkerAbout::default(),
+            seen: now,
+            held: Vec::new(),
+        }
     }
 
     #[test]

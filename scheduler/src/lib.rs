@@ -16,6 +16,7 @@
 //! text.rs      times and counts as people read them
 //! message.rs   from what clients send to a run
 //! pipelines.rs pipelines that are kept by name and version
+//! pools.rs     what a pool is scaled by, and what was decided on it
 //! schedules.rs what is submitted at which times
 //! triggers.rs  what is submitted when something happens
 //! changes.rs   how those who follow schedules and triggers learn of changes
@@ -39,6 +40,7 @@ pub mod message;
 pub mod observe;
 mod peers;
 pub mod pipelines;
+pub mod pools;
 mod reassert;
 pub mod schedules;
 mod shard;

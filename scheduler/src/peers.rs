@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gristmill_backends::state::{SchedulerView, WorkerView};
+use gristmill_protocol::wire;
 use gristmill_scheduler_core::PoolSeen;
 
 /// How many of `shards` one of `schedulers` owns at the most. Together they own all of them.
@@ -28,8 +29,14 @@ pub fn pools_seen(workers: &[WorkerView], schedulers: &[SchedulerView], instance
     pools
 }
 
+/// The version of messages that all live workers read: the lowest, and that which everybody reads where none lives.
+pub(crate) fn all_read(workers: &[WorkerView]) -> u8 {
+    workers.iter().map(|worker| worker.about.reads.max(wire::BASE)).min().unwrap_or(wire::BASE)
+}
+
 #[cfg(test)]
 mod tests {
+    use gristmill_backends::state::WorkerAbout;
     use gristmill_protocol::{Timestamp, WorkerId};
 
     use super::*;
@@ -44,6 +51,22 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_written_as_the_oldest_worker_reads_them() {
+        let worker = |reads| WorkerView {
+            worker: WorkerId(1),
+            pools: Vec::new(),
+            slots: 1,
+            draining: false,
+            about: WorkerAbout { reads, ..WorkerAbout::default() },
+            seen: Timestamp(1),
+            held: Vec::new(),
+        };
+        assert_eq!(all_read(&[]), 1);
+        assert_eq!(all_read(&[worker(2), worker(3)]), 2);
+        assert_eq!(all_read(&[worker(2), worker(0)]), 1, "one of before versions were told reads the first");
+    }
+
+    #[test]
     fn what_the_others_ask_for_counts_and_ones_own_does_not() {
         let pools = vec!["default".to_owned()];
         let worker = WorkerView {
@@ -51,12 +74,15 @@ mod tests {
             pools: pools.clone(),
             slots: 3,
             draining: false,
+            about: WorkerAbout::default(),
             seen: Timestamp(1),
             held: Vec::new(),
         };
         let leaving = WorkerView { worker: WorkerId(2), draining: true, ..worker.clone() };
-        let scheduler =
-            |instance, demand| SchedulerView { instance, shards: 8, demand: [("default".to_owned(), demand)].into() };
+        let scheduler = |instance, demand| {
+            let demand = [("default".to_owned(), demand)].into();
+            SchedulerView { instance, shards: 8, demand, backlog: BTreeMap::new() }
+        };
         let seen = pools_seen(&[worker, leaving], &[scheduler(1, 5), scheduler(2, 7)], 1);
         assert_eq!(seen["default"], PoolSeen { workers: 1, slots: 3, elsewhere: 7 });
     }

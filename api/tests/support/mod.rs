@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use gristmill_api::{Api, ApiSettings, ServerSettings, Stores, Tokens, router, serve};
+use gristmill_api::{Api, ApiSettings, Scaled, ServerSettings, Stores, Tokens, router, serve};
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
 use gristmill_backends::broker::dead_letters::NoDeadLetters;
 use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
+use gristmill_pools::policy::Rules;
 use gristmill_protocol::api::{NewToken, Role};
 use gristmill_registry::Registry;
 use http_body_util::{BodyExt as _, Full};
@@ -76,7 +77,8 @@ impl Server {
             trace_url: Some("https://jaeger/trace/{trace}".to_owned()),
         };
         let dead_letters = Arc::new(NoDeadLetters);
-        let stores = Stores { state: state.clone(), artifacts, registry, dead_letters, serving: None };
+        let stores =
+            Stores { state: state.clone(), artifacts, registry, dead_letters, serving: None, scaled: scaled() };
         let api = Arc::new(Api::new(stores, settings));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -147,4 +149,10 @@ impl Drop for Server {
             stop.send(()).ok();
         }
     }
+}
+
+/// Rules of one pool.
+fn scaled() -> Scaled {
+    let rules = Rules { min: 0, max: 10, slots: 2, drain_ms: 10_000, start_up_ms: 1_000, idle_ms: 30_000 };
+    Scaled::new([("default".to_owned(), rules)].into())
 }

@@ -13,7 +13,8 @@ use super::state::{
 use super::{StateFixture, cases, race};
 use crate::state::model::Ageing;
 use crate::state::{
-    Claim, ClaimAnswer, ClaimItem, Claimed, FinishAnswer, HeldLease, LeaseView, Progress, SchedulerView, StatusChange,
+    Backlog, Claim, ClaimAnswer, ClaimItem, Claimed, FinishAnswer, HeldLease, LeaseView, Progress, Renewal,
+    SchedulerView, StatusChange, WorkerAbout,
 };
 
 type Fixture = Arc<dyn StateFixture>;
@@ -488,13 +489,17 @@ async fn workers_are_listed_with_what_they_do(fixture: Fixture) {
     bench.granted(W1, first).await;
     let progress = Progress { done: 3, total: Some(10), unit: "rows".to_owned() };
     let held = vec![HeldLease { attempt: first, timeout_left_ms: None, progress: Some(progress.clone()) }];
-    let renewed = bench.state.renew(renewal(W1, held)).await.expect("answered");
+    let labels = [("site".to_owned(), "eu".to_owned())].into();
+    let about = WorkerAbout { labels, host: "mill".to_owned(), pid: 7, reads: 2 };
+    let renewal = Renewal { about: about.clone(), ..renewal(W1, held) };
+    let renewed = bench.state.renew(renewal).await.expect("answered");
     assert_eq!(renewed.clock.store, bench.state.clock().await.expect("readable").store);
     bench.renew(W2, &[]).await;
     let workers = bench.state.workers().await.expect("readable");
     assert_eq!(workers.iter().map(|view| view.worker).collect::<Vec<_>>(), [W1, W2]);
     assert_eq!(workers[0].held, [(first, Some(progress))]);
     assert_eq!((workers[0].slots, workers[0].draining), (2, false));
+    assert_eq!(workers[0].about, about);
     bench.state.leave(W1).await.expect("answered");
     bench.state.leave(W1).await.expect("answered");
     let workers = bench.state.workers().await.expect("readable");
@@ -514,7 +519,13 @@ async fn a_silent_worker_is_not_listed(fixture: Fixture) {
 }
 
 fn scheduler(instance: u64, shards: u32) -> SchedulerView {
-    SchedulerView { instance, shards, demand: [("default".to_owned(), u64::from(shards))].into() }
+    let backlog = Backlog { ready: 3, out: 1, work_ms: u64::from(shards) * 250, unknown: 2 };
+    SchedulerView {
+        instance,
+        shards,
+        demand: [("default".to_owned(), u64::from(shards))].into(),
+        backlog: [("default".to_owned(), backlog)].into(),
+    }
 }
 
 async fn schedulers_hear_of_each_other(fixture: Fixture) {

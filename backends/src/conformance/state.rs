@@ -14,7 +14,7 @@ use serde_bytes::ByteBuf;
 use super::{PATIENCE, StateFixture};
 use crate::state::{
     Append, AppendEntry, Claim, ClaimAnswer, ClaimItem, Claimed, Created, Finish, FinishAnswer, HeldLease, LeaseView,
-    NewRun, Renewal, State, StateError, StatusChange,
+    NewRun, Renewal, State, StateError, StatusChange, WorkerAbout,
 };
 
 pub(super) const SHARD: Shard = Shard(3);
@@ -199,7 +199,14 @@ pub(super) fn failure() -> Outcome {
 }
 
 pub(super) fn renewal(worker: WorkerId, held: Vec<HeldLease>) -> Renewal {
-    Renewal { worker, pools: vec!["default".to_owned()], slots: 2, draining: false, held }
+    Renewal {
+        worker,
+        pools: vec!["default".to_owned()],
+        slots: 2,
+        draining: false,
+        about: WorkerAbout::default(),
+        held,
+    }
 }
 
 /// The one `Revoked` event there is.

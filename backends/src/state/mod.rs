@@ -322,7 +322,21 @@ pub struct Renewal {
     pub slots: u32,
     /// Whether it takes no more work.
     pub draining: bool,
+    pub about: WorkerAbout,
     pub held: Vec<HeldLease>,
+}
+
+/// What a worker says of itself beside its pools. Workers of earlier versions say nothing, and read version 1.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WorkerAbout {
+    /// What its owner says of it: `site=eu`, `accelerator=a100`, `spot=true`.
+    pub labels: BTreeMap<String, String>,
+    /// The machine that it is on, and its process there.
+    pub host: String,
+    pub pid: u32,
+    /// The highest version of messages that it reads ([`gristmill_protocol::wire`]).
+    pub reads: u8,
 }
 
 /// An attempt that a worker works on.
@@ -391,6 +405,7 @@ pub struct WorkerView {
     pub pools: Vec<String>,
     pub slots: u32,
     pub draining: bool,
+    pub about: WorkerAbout,
     pub seen: Timestamp,
     pub held: Vec<(AttemptRef, Option<Progress>)>,
 }
@@ -403,6 +418,22 @@ pub struct SchedulerView {
     pub shards: u32,
     /// By pool, how many tasks of its runs are ready or out there.
     pub demand: BTreeMap<String, u64>,
+    /// By pool, what of that could be worked on and how long it is expected to take.
+    #[serde(default)]
+    pub backlog: BTreeMap<String, Backlog>,
+}
+
+/// The work of one pool, as one scheduler sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backlog {
+    /// Tasks that could begin if a slot were free.
+    pub ready: u64,
+    /// Tasks that are out.
+    pub out: u64,
+    /// Milliseconds of a slot that both are expected to take, as far as that is known.
+    pub work_ms: u64,
+    /// How many of both take nobody knows how long.
+    pub unknown: u64,
 }
 
 /// A small document.

@@ -431,6 +431,7 @@ impl State for RedisState {
             pools: renewal.pools,
             slots: renewal.slots,
             draining: renewal.draining,
+            about: renewal.about,
             held: renewal.held.into_iter().map(|held| (held.attempt, held.progress)).collect(),
         };
         let (calls, places): (Vec<Call>, Vec<Vec<usize>>) = shards.into_values().unzip();
@@ -508,9 +509,10 @@ impl State for RedisState {
             let [worker, seen, body] = read.tuple(found)?;
             let worker = read.text(worker)?.parse().map_err(|error| read.damaged(error))?;
             let body = read.bytes(body)?;
-            let Presence { pools, slots, draining, held } =
+            let Presence { pools, slots, draining, about, held } =
                 wire::decode("a worker's presence", &body).map_err(|error| read.damaged(error))?;
-            views.push(WorkerView { worker, pools, slots, draining, seen: Timestamp(read.number(seen)?), held });
+            let seen = Timestamp(read.number(seen)?);
+            views.push(WorkerView { worker, pools, slots, draining, about, seen, held });
         }
         views.sort_by_key(|view| view.worker);
         Ok(views)

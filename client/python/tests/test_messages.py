@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,15 @@ def test_bytes_and_json_say_the_same(path: Path) -> None:
     value = msgpack.unpackb(data) if is_message else wire.decode("it", data)
     assert plain(value) == said(path.stem)
     assert (msgpack.packb(value) if is_message else wire.encode(value)) == data
+
+
+def test_a_compressed_message_says_the_same() -> None:
+    plain_bytes = golden("assignment")
+    compressed = bytes([2]) + zlib.compress(plain_bytes[1:])
+    assert wire.decode("it", compressed) == wire.decode("it", plain_bytes)
+    for damaged in (compressed[:-8], bytes([2]) + b"no stream", bytes([2]) + zlib.compress(bytes(17 << 20))):
+        with pytest.raises(ValueError, match="decompressed"):
+            wire.decode("it", damaged)
 
 
 def test_an_assignment_is_read() -> None:
@@ -96,8 +106,8 @@ def test_answers_are_read() -> None:
 
 
 def test_a_higher_version_and_damage_are_told_apart() -> None:
-    with pytest.raises(VersionError, match="version 2"):
-        wire.decode("a task", b"\x02\x80")
+    with pytest.raises(VersionError, match="version 3"):
+        wire.decode("a task", b"\x03\x80")
     with pytest.raises(ValueError, match="empty"):
         wire.decode("a task", b"")
     with pytest.raises(ValueError, match=r".*"):

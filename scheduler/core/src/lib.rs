@@ -17,11 +17,13 @@
 //! limit.rs       named limits, counted from what is out
 //! retry.rs       what follows a failure: budgets and backoff
 //! timing.rs      how long a step's tasks take, from its last reports
+//! backlog.rs     how much work a pool has before it
 //! explain.rs     why a task isn't running
 //! invariants.rs  what always holds
 //! view.rs        what a run looks like to a reader
 //! ```
 
+mod backlog;
 mod dispatch;
 mod explain;
 mod group;
@@ -35,6 +37,7 @@ mod step;
 mod timing;
 mod view;
 
+pub use backlog::PoolBacklog;
 pub use explain::WaitingOn;
 pub use pool::PoolSeen;
 pub use run::{StepView, TaskState};

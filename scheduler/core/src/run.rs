@@ -16,6 +16,7 @@ use gristmill_protocol::plan::Plan;
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Digest, ErrorCode, Failure, RunId, TaskKey, Timestamp, wire};
 
+use crate::backlog::{Durations, Remembered};
 use crate::group::{Group, Kind, NewGroup};
 use crate::limit::Limits;
 use crate::pool::{LaneKey, Pool};
@@ -61,6 +62,7 @@ impl TaskState {
 pub(crate) struct Shared {
     pub(crate) pools: Vec<(String, Pool)>,
     pub(crate) limits: Limits,
+    pub(crate) durations: Durations,
     /// When tasks in backoff may go out again.
     pub(crate) timers: BTreeSet<(Timestamp, RunId, u32)>,
     /// When attempts that were taken back have stopped at the latest.
@@ -149,6 +151,8 @@ pub(crate) struct Run {
     pub(crate) to_halt: BTreeSet<usize>,
     /// Times by step and kind of group.
     timings: Vec<Timing>,
+    /// Where such times are remembered beyond the run, in the same order.
+    remembered: Vec<Remembered>,
 }
 
 /// A step at a glance.
@@ -161,6 +165,13 @@ pub struct StepView {
     pub tasks: u32,
     pub ended: u32,
     pub out: u32,
+}
+
+/// Where a plan's durations are remembered: three kinds of group a step, as in [`Kind`].
+fn remembered(plan: &Plan, durations: &mut Durations) -> Vec<Remembered> {
+    let kinds = [Kind::Root, Kind::Children, Kind::Join];
+    let of_step = |name: &str| kinds.map(|kind| durations.place(&plan.pipeline, name, kind));
+    plan.steps.iter().map(|step| step.name.as_str()).flat_map(of_step).collect()
 }
 
 impl Run {
@@ -188,6 +199,7 @@ impl Run {
             pending_steps: (0..steps as u16).collect(),
             to_halt: BTreeSet::new(),
             timings: vec![Timing::default(); steps * 3],
+            remembered: remembered(&plan, &mut shared.durations),
             plan,
         };
         for limit in &run.plan.limits {
@@ -294,8 +306,21 @@ impl Run {
 
     /// The times of a group's tasks, shared with the other groups of its kind and step.
     pub(crate) fn timing(&mut self, group: usize) -> &mut Timing {
+        let at = self.timing_at(group);
+        &mut self.timings[at]
+    }
+
+    pub(crate) fn timing_of(&self, group: usize) -> &Timing {
+        &self.timings[self.timing_at(group)]
+    }
+
+    pub(crate) fn remembered(&self, group: usize) -> Remembered {
+        self.remembered[self.timing_at(group)]
+    }
+
+    fn timing_at(&self, group: usize) -> usize {
         let group = &self.groups[group];
-        &mut self.timings[usize::from(group.step) * 3 + group.kind as usize]
+        usize::from(group.step) * 3 + group.kind as usize
     }
 
     /// The limits that a task counts against.
@@ -440,6 +465,7 @@ impl Run {
     fn apply_attempt_won(&mut self, task: u32, attempt: u16, slot_us: u64, shared: &mut Shared) {
         let group = self.group_of(task);
         self.timing(group).record(slot_us);
+        shared.durations.record(self.remembered(group), slot_us);
         if let Some(out) = self.out.get(&task).copied() {
             let displaced = out.attempt != attempt;
             self.leave_out(task, displaced, shared);

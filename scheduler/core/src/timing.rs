@@ -11,6 +11,7 @@ pub(crate) struct Timing {
     recent_us: Vec<u32>,
     next: usize,
     reports: u64,
+    mean_us: u64,
     /// Computed from `recent_us` when asked for; zero when it must be computed again.
     estimate_us: u64,
     max_us: u32,
@@ -43,9 +44,15 @@ impl Timing {
             let mean = self.recent_us.iter().map(|&us| u64::from(us)).sum::<u64>() / count;
             let deviation = self.recent_us.iter().map(|&us| u64::from(us).abs_diff(mean)).sum::<u64>() / count;
             self.estimate_us = (mean + 2 * deviation).max(1);
+            self.mean_us = mean.max(1);
             self.max_us = self.recent_us.iter().copied().max().unwrap_or(0);
         }
         Some(self.estimate_us)
+    }
+
+    /// The mean of the last reports in microseconds, at least 1; nothing before it was asked for with enough of them.
+    pub(crate) fn mean_us(&self) -> Option<u64> {
+        (self.mean_us > 0).then_some(self.mean_us)
     }
 
     /// The longest of the last reports, in microseconds.

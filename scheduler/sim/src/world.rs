@@ -3,11 +3,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use gristmill_backends::state::State;
+use gristmill_backends::state::{State, WorkerAbout};
 use gristmill_protocol::fact::RunStatus;
+use gristmill_protocol::limits::DRAIN_MS;
 use gristmill_protocol::message::InboxEvent;
 use gristmill_protocol::twins::{Twin, left_out};
-use gristmill_protocol::{RunId, WorkerId};
+use gristmill_protocol::{RunId, WorkerId, wire};
 use gristmill_scheduler::observe::Unobserved;
 use gristmill_scheduler::submit::submit;
 use gristmill_scheduler::{Driver, DriverConfig};
@@ -200,6 +201,7 @@ async fn keep_scheduler(world: Arc<World>) {
                 instance: this.instance,
                 shards: plan::shards().to_vec(),
                 inbox_wait_ms: 1_000,
+                writes: wire::VERSION,
                 observer: Arc::new(Unobserved),
             };
             loop {
@@ -242,7 +244,13 @@ async fn keep_worker(world: Arc<World>, pools: &'static [&'static str], slots: u
         let state: Arc<dyn State> = Arc::new(SimState::new(world.store.clone(), process.clone()));
         let broker = Arc::new(BrokerHandle::new(world.broker.clone(), process.clone()));
         let pools = pools.iter().map(|pool| (*pool).to_owned()).collect();
-        let config = WorkerConfig { worker, pools, slots };
+        let config = WorkerConfig {
+            worker,
+            pools,
+            slots,
+            about: WorkerAbout { reads: wire::VERSION, ..WorkerAbout::default() },
+            grace: Duration::from_millis(DRAIN_MS),
+        };
         let (worker, heartbeat) = Worker::new(config, state, broker, Arc::new(work), drained, || 0);
         let beat = tokio::spawn(Running::new(process.clone(), Part::Beat, heartbeat.run()));
         Running::new(process.clone(), Part::Loop, worker.run()).await;

@@ -2,16 +2,18 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gristmill_backends::artifacts::directory::DirectoryArtifacts;
 use gristmill_backends::broker::embedded::EmbeddedBroker;
-use gristmill_backends::state::State;
 use gristmill_backends::state::embedded::{EmbeddedState, Synchronous};
+use gristmill_backends::state::{State, WorkerAbout};
 use gristmill_protocol::fact::{About, RunStatus};
+use gristmill_protocol::limits::DRAIN_MS;
 use gristmill_protocol::message::{Expansion, Items, OnFailure, Outcome, Template};
 use gristmill_protocol::pipeline::steps::When;
 use gristmill_protocol::plan::{Plan, PlanNeed, PlanStep};
-use gristmill_protocol::{Timestamp, WorkerId};
+use gristmill_protocol::{Timestamp, WorkerId, wire};
 use gristmill_scheduler::submit::{Submission, submit};
 use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_worker_runtime::{Drain, Execute, TaskControl, Work, Worker, WorkerConfig};
@@ -61,7 +63,13 @@ async fn a_fan_out_and_its_join_run_to_the_end() {
     let broker = Arc::new(EmbeddedBroker::new());
     let artifacts = Arc::new(DirectoryArtifacts::open(&home.path().join("artifacts")).expect("a new store"));
     let (_drain, drained) = watch::channel(Drain::No);
-    let config = WorkerConfig { worker: WorkerId(1), pools: vec!["default".to_owned()], slots: 2 };
+    let config = WorkerConfig {
+        worker: WorkerId(1),
+        pools: vec!["default".to_owned()],
+        slots: 2,
+        about: WorkerAbout { reads: wire::VERSION, ..WorkerAbout::default() },
+        grace: Duration::from_millis(DRAIN_MS),
+    };
     let (worker, heartbeat) = Worker::new(config, state.clone(), broker.clone(), Arc::new(Noop), drained, || 0);
     heartbeat.beat().await;
     let driver = Driver::new(state.clone(), broker, artifacts, DriverConfig::all_shards(7)).await.expect("a driver");

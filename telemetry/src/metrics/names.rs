@@ -40,6 +40,11 @@ metrics! {
     histogram task_wait: Histogram = "gristmill_task_wait_seconds" ["pool"] (TASK_SECONDS)
         "How long tasks were ready before a worker claimed them; growing means too few workers.";
     gauge queue_ready: Gauge = "gristmill_queue_ready" ["pool"] "Tasks that are ready and with no worker.";
+    gauge pool_wanted: Gauge = "gristmill_pool_wanted" ["pool"] "Workers that the pool should have.";
+    gauge pool_workers: Gauge = "gristmill_pool_workers" ["pool", "state"] "Worker processes of the pool here.";
+    gauge pool_work: Gauge = "gristmill_pool_work_seconds" ["pool"] "Expected time of what waits and runs.";
+    counter pool_lost: Counter = "gristmill_pool_lost_total" ["pool"] "Workers that ended by themselves.";
+    counter pool_paid: Counter = "gristmill_pool_paid_seconds_total" ["pool"] "Time of worker processes.";
     gauge leases_held: Gauge = "gristmill_leases_held" [] "Attempts that this process holds or has given out.";
     counter leases_lost: Counter = "gristmill_leases_lost_total" [] "Leases that passed without a heartbeat.";
     gauge shards_owned: Gauge = "gristmill_shards_owned" [] "Shards of this scheduler; all schedulers' sum is 16.";

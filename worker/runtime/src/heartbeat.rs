@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gristmill_backends::state::{Renewal, State};
+use gristmill_backends::state::{Renewal, State, WorkerAbout};
 use gristmill_protocol::WorkerId;
 use gristmill_protocol::limits::{HEARTBEAT_MS, STORE_CALL_MS};
 use gristmill_protocol::twins::{Twin, left_out};
@@ -18,6 +18,7 @@ pub struct Heartbeat {
     pub(crate) worker: WorkerId,
     pub(crate) pools: Vec<String>,
     pub(crate) slots: u32,
+    pub(crate) about: WorkerAbout,
     pub(crate) held: Held,
     /// Woken to beat at once.
     pub(crate) now: Arc<Notify>,
@@ -46,6 +47,7 @@ impl Heartbeat {
             worker: self.worker,
             pools: self.pools.clone(),
             slots: self.slots,
+            about: self.about.clone(),
             draining: self.held.is_draining(),
             held: self.held.leases(),
         };

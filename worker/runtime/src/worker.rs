@@ -12,11 +12,12 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use gristmill_backends::broker::{Broker, BrokerError, Consumer, Delivery};
-use gristmill_backends::state::{Claim, ClaimAnswer, ClaimItem, Claimed, Finish, State, StateError};
-use gristmill_protocol::limits::{ACK_AFTER_MS, DRAIN_MS, STORE_CALL_MS, UNSTARTED_RETURN_MS};
+use gristmill_backends::state::{Claim, ClaimAnswer, ClaimItem, Claimed, Finish, State, StateError, WorkerAbout};
+use gristmill_protocol::limits::{ACK_AFTER_MS, STORE_CALL_MS, UNSTARTED_RETURN_MS};
 use gristmill_protocol::message::{Assignment, Outcome, Report, ReturnCause};
 use gristmill_protocol::twins::{Twin, left_out};
-use gristmill_protocol::{AttemptRef, Shard, WorkerId, wire};
+use gristmill_protocol::wire::{self, WireError};
+use gristmill_protocol::{AttemptRef, Shard, WorkerId};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, error, warn};
@@ -29,6 +30,10 @@ use crate::work::{Execute, Item, TaskControl, Work};
 /// The pause before a store call that failed, or found the inbox full, is made again.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How long a worker takes nothing after it met a message that it can't read: two heartbeats, in which schedulers
+/// learn of it and write what it reads.
+const LEAVES_FOR: Duration = Duration::from_secs(2);
+
 /// How a worker is set up.
 #[derive(Clone, Debug)]
 pub struct WorkerConfig {
@@ -38,6 +43,10 @@ pub struct WorkerConfig {
     pub pools: Vec<String>,
     /// Tasks that it runs at a time.
     pub slots: u32,
+    /// What it says of itself. It reads messages up to the version that stands there.
+    pub about: WorkerAbout,
+    /// What runs may take so long after the worker was told to end before it is handed back.
+    pub grace: Duration,
 }
 
 /// A worker process.
@@ -68,6 +77,9 @@ pub struct Worker {
     /// How many lives of the store the heartbeat has seen. Nothing is taken before the first: whoever doesn't
     /// know in which life it began can't tell that another has begun, and what it must say again.
     lives: u64,
+    /// Until when nothing is taken, so that those take it who can read it; and the message that was given back last.
+    leaves_until: Option<Instant>,
+    too_new: Option<String>,
 }
 
 /// How a worker is to end.
@@ -80,6 +92,8 @@ pub enum Drain {
     Finish,
     /// Hand everything back now.
     Now,
+    /// Hand everything back now, because the machine is about to be taken away.
+    Spot,
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -134,6 +148,7 @@ impl Worker {
             worker: config.worker,
             pools: config.pools.clone(),
             slots: config.slots,
+            about: config.about.clone(),
             held: held.clone(),
             now: beat.clone(),
             answered: None,
@@ -158,6 +173,8 @@ impl Worker {
             finishes: FuturesUnordered::new(),
             outbox: Outbox::default(),
             lives: 0,
+            leaves_until: None,
+            too_new: None,
         };
         (worker, heartbeat)
     }
@@ -172,9 +189,9 @@ impl Worker {
             if drain != Drain::No {
                 let deadline = *drain_deadline.get_or_insert_with(|| {
                     self.begin_draining();
-                    Instant::now() + Duration::from_millis(DRAIN_MS)
+                    Instant::now() + self.config.grace
                 });
-                if drain == Drain::Now || Instant::now() >= deadline {
+                if drain >= Drain::Now || Instant::now() >= deadline {
                     self.held.stop_all();
                 }
                 if self.is_empty() {
@@ -248,7 +265,7 @@ impl Worker {
         self.running_alone &= !ended.alone;
         let outcome = match ended.outcome {
             // Stopped by us, and not because the store said so: it is handed back.
-            Outcome::Stopped if !self.held.was_stopped(ended.attempt) => Outcome::Returned(ReturnCause::Draining),
+            Outcome::Stopped if !self.held.was_stopped(ended.attempt) => Outcome::Returned(self.returned()),
             outcome => outcome,
         };
         self.held.end(ended.attempt);
@@ -283,7 +300,7 @@ impl Worker {
 
     /// Messages that may be delivered: one a slot, less the slots that long tasks keep.
     fn credit(&self) -> u16 {
-        if self.solo.is_some() || self.running_alone {
+        if self.solo.is_some() || self.running_alone || self.leaves_until.is_some() {
             return 0;
         }
         let free = (self.config.slots as usize).saturating_sub(self.long_running.len());
@@ -298,11 +315,23 @@ impl Worker {
                 return;
             }
         };
-        match wire::decode::<Assignment>("an assignment", &delivery.message.body) {
+        match wire::decode_up_to::<Assignment>(
+            self.config.about.reads.max(wire::BASE),
+            "an assignment",
+            &delivery.message.body,
+        ) {
             Ok(assignment) if assignment.solo && !self.is_idle() && !left_out(Twin::Solo) => {
                 self.solo = Some((delivery, assignment))
             }
             Ok(assignment) => self.claim(delivery, assignment),
+            Err(WireError::Version { found, .. }) if self.too_new.as_ref() != Some(&delivery.message.id) => {
+                // Workers that are being upgraded beside this one read it. One that meets it again is alone with it:
+                // it drops the message, and who published it finds the attempt unclaimed.
+                warn!(id = delivery.message.id, found, "a message is for later versions; it is given back");
+                self.too_new = Some(delivery.message.id.clone());
+                self.leaves_until = Some(Instant::now() + LEAVES_FOR);
+                delivery.requeue();
+            }
             Err(error) => {
                 // Whoever published it will find the attempt unclaimed; it can't be worked on as it is.
                 error!(id = delivery.message.id, error = &error as &dyn std::error::Error, "a message is dropped");
@@ -430,6 +459,7 @@ impl Worker {
     /// What is due by time: acknowledgements and attempts that have waited in the list for too long.
     fn woken(&mut self) {
         let now = Instant::now();
+        self.leaves_until = self.leaves_until.filter(|until| now < *until);
         let acknowledge = Duration::from_millis(ACK_AFTER_MS);
         for message in self.messages.values_mut() {
             if now - message.claimed >= acknowledge
@@ -455,7 +485,7 @@ impl Worker {
         let acknowledge = acknowledge.map(|message| message.claimed + Duration::from_millis(ACK_AFTER_MS)).min();
         let unstarted = self.ready.front().map(|granted| granted.claimed + Duration::from_millis(UNSTARTED_RETURN_MS));
         let outbox = self.outbox.deadline().filter(|_| !self.outbox.is_empty());
-        [acknowledge, unstarted, outbox].into_iter().flatten().min()
+        [acknowledge, unstarted, outbox, self.leaves_until].into_iter().flatten().min()
     }
 
     /// Takes nothing more, and hands back what hasn't started.
@@ -464,8 +494,16 @@ impl Worker {
         self.beat.notify_one();
         self.solo = None;
         for granted in std::mem::take(&mut self.ready) {
-            let outcome = Outcome::Returned(ReturnCause::Draining);
+            let outcome = Outcome::Returned(self.returned());
             self.report(granted.work.attempt, granted.message, outcome);
+        }
+    }
+
+    /// Why it hands back.
+    fn returned(&self) -> ReturnCause {
+        match *self.drain.borrow() {
+            Drain::Spot => ReturnCause::SpotNotice,
+            Drain::No | Drain::Finish | Drain::Now => ReturnCause::Draining,
         }
     }
 

@@ -175,8 +175,8 @@ impl StoreModel {
             }
         }
         let held = renewal.held.into_iter().map(|held| (held.attempt, held.progress)).collect();
-        let Renewal { worker, pools, slots, draining, .. } = renewal;
-        self.workers.insert(worker, WorkerView { worker, pools, slots, draining, seen: now, held });
+        let Renewal { worker, pools, slots, draining, about, .. } = renewal;
+        self.workers.insert(worker, WorkerView { worker, pools, slots, draining, about, seen: now, held });
         self.forget_silent_workers(now);
         stop
     }

@@ -6,7 +6,9 @@ use gristmill_protocol::{AttemptRef, OwnerToken, RunId, TaskKey, Timestamp, Work
 use redis::Value;
 use serde::{Deserialize, Serialize};
 
-use super::super::{JournalEntry, LeaseView, Progress, RunRecord, SchedulerView, StateError, StatusChange};
+use super::super::{
+    JournalEntry, LeaseView, Progress, RunRecord, SchedulerView, StateError, StatusChange, WorkerAbout,
+};
 
 /// Reads the answers to one verb; whatever isn't as expected is damage.
 #[derive(Clone, Copy)]
@@ -18,6 +20,8 @@ pub(super) struct Presence {
     pub(super) pools: Vec<String>,
     pub(super) slots: u32,
     pub(super) draining: bool,
+    #[serde(default)]
+    pub(super) about: WorkerAbout,
     pub(super) held: Vec<(AttemptRef, Option<Progress>)>,
 }
 

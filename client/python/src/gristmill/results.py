@@ -314,6 +314,9 @@ class WorkerItem:
     pools: tuple[str, ...]
     slots: int
     draining: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What its owner says of it."""
+    host: str = ""
     seen_ms: int | None = None
     held: tuple[Mapping[str, Any], ...] = ()
 
@@ -329,6 +332,15 @@ class PoolItem:
     """Slots at work."""
     demand: int = 0
     """Tasks that are out or could be."""
+    ready: int = 0
+    """Tasks that could begin if a slot were free."""
+    out: int = 0
+    work_ms: int = 0
+    """Milliseconds of a slot that both are expected to take, as far as that is known."""
+    unknown: int = 0
+    """How many of both take nobody knows how long."""
+    decisions: tuple[Mapping[str, Any], ...] = ()
+    """What those who scale it have decided last."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +13,7 @@ from gristmill.errors import GristmillError
 from gristmill.limits import HEARTBEAT_S
 from gristmill.worker.held import Held
 from gristmill.worker.store import Store
+from gristmill.worker.wire import VERSION
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +68,7 @@ class Heartbeat:
             "pools": list(identity.pools),
             "slots": identity.slots,
             "draining": self._held.draining,
+            "about": {"labels": {}, "host": socket.gethostname(), "pid": os.getpid(), "reads": VERSION},
             "held": [[attempt.to_wire(), progress] for attempt, _, progress in leases],
         }
         try:

@@ -1,10 +1,12 @@
 """Messages about work as bytes: MessagePack with named fields behind one version byte.
 
-Fields that aren't known are skipped, as in all messages; a higher version is refused.
+Fields that aren't known are skipped, as in all messages; a higher version is refused. Version 2 is version 1 in a zlib
+stream: schedulers write it when all workers that live read it.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,14 +19,18 @@ try:
 except ImportError as error:  # pragma: no cover
     raise missing_extra("msgpack", "worker") from error
 
-VERSION = 1
-"""The highest version that is read, and the one that is written."""
+VERSION = 2
+"""The highest version that is read."""
+BASE = 1
+"""The version that everybody reads, and that is written."""
+INFLATED_BYTES_MAX = 16 << 20
+"""Bytes of a value that is read from a compressed message, so that a small one can't fill the memory."""
 
 
 def encode(value: Any) -> bytes:
     """The bytes of a value."""
     packed: bytes = msgpack.packb(value, use_bin_type=True)
-    return bytes([VERSION]) + packed
+    return bytes([BASE]) + packed
 
 
 def decode(what: str, data: bytes) -> Any:
@@ -38,7 +44,19 @@ def decode(what: str, data: bytes) -> Any:
         raise ValueError(f"{what} is empty")
     if not 0 < data[0] <= VERSION:
         raise VersionError(f"{what} has version {data[0]}; this program reads versions up to {VERSION}")
-    return msgpack.unpackb(data[1:], raw=False, strict_map_key=False)
+    body = data[1:] if data[0] == BASE else _inflate(what, data[1:])
+    return msgpack.unpackb(body, raw=False, strict_map_key=False)
+
+
+def _inflate(what: str, body: bytes) -> bytes:
+    stream = zlib.decompressobj()
+    try:
+        inflated = stream.decompress(body, INFLATED_BYTES_MAX)
+    except zlib.error as error:
+        raise ValueError(f"{what} can't be decompressed: {error}") from error
+    if not stream.eof:
+        raise ValueError(f"{what} is cut off, or over {INFLATED_BYTES_MAX} bytes when decompressed")
+    return inflated
 
 
 @dataclass(frozen=True, order=True)
