@@ -19,15 +19,20 @@ const HELD_SHOWN = 8;
 export function poolsPage() {
   const errors = h('div', {});
   const nothing = h('div', {});
-  const pools = table('Pools', ['pool', '>backlog', '>busy slots', '>workers', '~>longest wait']);
-  const workers = table('Workers', ['worker', '~pools', '>slots', 'holds', '>seen']);
+  const pools = table('Pools', ['pool', '>backlog', '~>expected work', '>busy slots', '>workers']);
+  const scaling = table('Scaling', ['pool', 'decided by', '>workers wanted', 'why', '~>worker time', '~>lost']);
+  const workers = table('Workers', ['worker', '~pools, machine, labels', '>slots', 'holds', '>seen']);
   const poolSection = section('Pools', pools.element);
+  const scalingSection = section('Scaling', scaling.element);
   const workerSection = section('Workers', workers.element);
   const asking = repeat(async (signal) => {
     try {
       const [ofPools, ofWorkers] = await Promise.all([get('pools', {}, signal), get('workers', { limit: WORKERS_MAX }, signal)]);
       tell(errors, null);
       follow(pools.body, ofPools.items, (item) => item.name, poolRow, updatePool);
+      const decisions = ofPools.items.flatMap((pool) => (pool.decisions ?? []).map((decision) => ({ pool: pool.name, ...decision })));
+      follow(scaling.body, decisions, (item) => `${item.pool} ${item.by}`, decisionRow, updateDecision);
+      scalingSection.hidden = decisions.length === 0;
       follow(workers.body, ofWorkers.items, (item) => item.worker, workerRow, updateWorker);
       poolSection.hidden = ofPools.items.length === 0;
       workerSection.hidden = ofWorkers.items.length === 0;
@@ -37,28 +42,50 @@ export function poolsPage() {
     }
   }, REFRESH_MS);
   poolSection.hidden = true;
+  scalingSection.hidden = true;
   workerSection.hidden = true;
-  return { title: 'Pools', element: h('div', {}, pageHead('Pools'), errors, nothing, poolSection, workerSection), leave: () => asking.stop() };
+  return { title: 'Pools', element: h('div', {}, pageHead('Pools'), errors, nothing, poolSection, scalingSection, workerSection), leave: () => asking.stop() };
 }
 
 function poolRow(pool) {
   return h('tr', {},
     h('th', { scope: 'row' }, pool.name),
     h('td', { class: 'number', 'data-part': 'backlog' }),
+    h('td', { class: 'number wide-only', 'data-part': 'work' }),
     h('td', { class: 'number' }, meter(0, 'inline'), ' ', h('span', { 'data-part': 'busy' })),
-    h('td', { class: 'number', 'data-part': 'workers' }), h('td', { class: 'number wide-only', 'data-part': 'wait' }));
+    h('td', { class: 'number', 'data-part': 'workers' }));
 }
 
 function updatePool(node, pool) {
   const at = (name) => node.querySelector(`[data-part=${name}]`);
-  // What wants a slot: what is ready and what is out, where the two are told apart.
-  const backlog = pool.demand ?? pool.ready + pool.out;
-  setText(at('backlog'), pool.ready === undefined ? count(backlog) : `${count(pool.ready)} ready, ${count(pool.out)} out`);
-  node.classList.toggle('is-unserved', pool.workers === 0 && backlog > 0);
+  // What waits for a named limit is in the demand, and can't begin whoever comes.
+  const held = Math.max(0, pool.demand - pool.ready - pool.out);
+  setText(at('backlog'), `${count(pool.ready)} ready, ${count(pool.out)} out${held > 0 ? `, ${count(held)} held by limits` : ''}`);
+  const unknown = pool.unknown > 0 ? `${pool.work_ms > 0 ? ' and ' : ''}${count(pool.unknown)} of unknown length` : '';
+  setText(at('work'), pool.work_ms > 0 || !unknown ? `${seconds(pool.work_ms / 1000)}${unknown}` : unknown);
+  node.classList.toggle('is-unserved', pool.workers === 0 && pool.ready > 0);
   setText(at('busy'), `${count(pool.busy)} of ${count(pool.slots)}`);
   setMeter(node.querySelector('.meter'), pool.slots > 0 ? pool.busy / pool.slots : 0);
-  setText(at('workers'), pool.workers === 0 && backlog > 0 ? 'none: nobody takes it' : count(pool.workers));
-  setText(at('wait'), typeof pool.oldest_wait_seconds === 'number' ? seconds(pool.oldest_wait_seconds) : '–');
+  setText(at('workers'), pool.workers === 0 && pool.ready > 0 ? 'none: nobody takes it' : count(pool.workers));
+}
+
+function decisionRow(decision) {
+  return h('tr', {},
+    h('th', { scope: 'row' }, decision.pool),
+    h('td', {}, decision.by, ' ', time(decision.at_ms)),
+    h('td', { class: 'number', 'data-part': 'wanted' }),
+    h('td', { 'data-part': 'why' }),
+    h('td', { class: 'number wide-only', 'data-part': 'paid' }),
+    h('td', { class: 'number wide-only', 'data-part': 'lost' }));
+}
+
+function updateDecision(node, decision) {
+  const at = (name) => node.querySelector(`[data-part=${name}]`);
+  setTime(node.querySelector('time'), decision.at_ms);
+  setText(at('wanted'), `${count(decision.wanted)} (of ${count(decision.min)} to ${count(decision.max)})`);
+  setText(at('why'), decision.why);
+  setText(at('paid'), decision.paid_ms === null ? '–' : seconds(decision.paid_ms / 1000));
+  setText(at('lost'), decision.lost === null ? '–' : count(decision.lost));
 }
 
 function workerRow(worker) {
@@ -73,7 +100,8 @@ function workerRow(worker) {
 function updateWorker(node, worker) {
   const at = (name) => node.querySelector(`[data-part=${name}]`);
   setText(at('draining'), worker.draining ? 'draining: takes nothing more' : '');
-  setText(at('pools'), worker.pools.join(', '));
+  const labels = Object.entries(worker.labels).map(([key, value]) => `${key}=${value}`).join(' ');
+  setText(at('pools'), [worker.pools.join(', '), worker.host, labels].filter((part) => part).join(' · '));
   setText(at('slots'), `${count(worker.held.length)} of ${count(worker.slots)}`);
   setTime(node.querySelector('time'), worker.seen_ms);
   const shown = worker.held.slice(0, HELD_SHOWN);

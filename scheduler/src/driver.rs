@@ -17,7 +17,7 @@ use gristmill_protocol::fact::{Fact, RunStatus};
 use gristmill_protocol::limits::{EXPIRE_POLL_MS, SHARD_LEASE_MS, SHARD_RENEW_MS, STORE_CALL_MS};
 use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
 use gristmill_protocol::twins::{Twin, left_out};
-use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp, wire};
+use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp, WorkerId, wire};
 use gristmill_scheduler_core::{Effect, Event, PoolBacklog, PoolSeen, Scheduler, Step};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
@@ -38,6 +38,9 @@ const INBOX_READ_MAX: usize = 1_024;
 const STARVING_POLL_MS: u64 = 100;
 /// Milliseconds between two tries of a store call that failed.
 const RETRY_MS: u64 = 100;
+
+/// How long a silent spot worker is remembered: its leases end within seconds, or once a store that was away is back.
+const SPOT_REMEMBERED: Duration = Duration::from_secs(600);
 
 /// How a driver is set up.
 #[derive(Clone, Debug)]
@@ -90,6 +93,8 @@ pub(crate) struct Polled {
     pools: Option<BTreeMap<String, PoolSeen>>,
     /// The version of messages that all workers read, if they were heard of.
     reads: Option<u8>,
+    /// Live workers on machines that may be taken away.
+    spot: Vec<WorkerId>,
     /// How many shards are ours at the most, if the other schedulers were heard of.
     share: Option<usize>,
     others: Vec<SchedulerView>,
@@ -123,6 +128,8 @@ pub struct Driver {
     others: Vec<SchedulerView>,
     /// The version of messages that is written now.
     writes: u8,
+    /// Workers on machines that may be taken away, and when they were heard of last.
+    spot: BTreeMap<WorkerId, Instant>,
 }
 
 impl Driver {
@@ -155,6 +162,7 @@ impl Driver {
             read_at: ReadAt::default(),
             others: Vec::new(),
             writes: wire::BASE,
+            spot: BTreeMap::new(),
         })
     }
 
@@ -307,8 +315,9 @@ impl Driver {
             let others = announced.unwrap_or(others);
             let workers = in_time("list workers", state.workers()).await.ok();
             let reads = workers.as_deref().map(all_read);
+            let spot = workers.iter().flatten().filter(|worker| worker.is_spot()).map(|worker| worker.worker).collect();
             let pools = workers.map(|workers| pools_seen(&workers, &others, instance));
-            Done::Polled(Polled { clock, at, pools, reads, share, others, renewed })
+            Done::Polled(Polled { clock, at, pools, reads, spot, share, others, renewed })
         };
         self.work.push(poll.boxed());
     }
@@ -410,7 +419,12 @@ impl Driver {
                 InboxEvent::Finished { worker, reports } => {
                     events.extend(reports.into_iter().map(|report| Event::Reported { worker, report }));
                 }
-                InboxEvent::Expired { ended } => events.extend(ended.into_iter().map(Event::Expired)),
+                InboxEvent::Expired { ended } => {
+                    events.extend(ended.into_iter().map(|expired| match self.spot.contains_key(&expired.worker) {
+                        true => Event::Preempted(expired),
+                        false => Event::Expired(expired),
+                    }))
+                }
                 InboxEvent::Revoked { ended } => events.extend(ended.into_iter().map(Event::Revoked)),
             }
         }
@@ -608,6 +622,9 @@ impl Driver {
         if let Some(share) = polled.share {
             self.give_up_beyond(share);
         }
+        let now = Instant::now();
+        self.spot.retain(|_, heard| now - *heard < SPOT_REMEMBERED);
+        self.spot.extend(polled.spot.into_iter().map(|worker| (worker, now)));
         self.writes = polled.reads.map_or(self.writes, |reads| reads.min(self.config.writes));
         if let Some(pools) = polled.pools
             && pools != self.pools

@@ -410,6 +410,13 @@ pub struct WorkerView {
     pub held: Vec<(AttemptRef, Option<Progress>)>,
 }
 
+impl WorkerView {
+    /// Whether its machine may be taken away at any time.
+    pub fn is_spot(&self) -> bool {
+        self.about.labels.get("spot").is_some_and(|spot| spot == "true")
+    }
+}
+
 /// A scheduler that was heard of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SchedulerView {

@@ -102,3 +102,32 @@ impl Scheduler {
         named.filter(|(_, backlog)| backlog.ready + backlog.out > 0).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_remembered_by_pipeline_step_and_kind_until_there_are_too_many() {
+        let mut durations = Durations::default();
+        let place = durations.place("nightly", "clean", Kind::Root);
+        assert_eq!(durations.mean_us(place), None);
+        durations.record(place, 800);
+        durations.record(place, 1_600);
+        assert_eq!(
+            {
+                let again = durations.place("nightly", "clean", Kind::Root);
+                durations.mean_us(again)
+            },
+            Some(900)
+        );
+        let children = durations.place("nightly", "clean", Kind::Children);
+        assert_eq!(durations.mean_us(children), None);
+        for step in 0..DURATIONS_REMEMBERED {
+            durations.place("other", &step.to_string(), Kind::Root);
+        }
+        let late = durations.place("late", "clean", Kind::Root);
+        durations.record(late, 5);
+        assert_eq!(durations.mean_us(late), None);
+    }
+}

@@ -7,8 +7,13 @@ use gristmill_protocol::fact::{Cause, Next};
 use gristmill_protocol::limits::{
     BACKOFF_FIRST_MS, BACKOFF_MAX_MS, LOST_BUDGET, RETURNED_BACKOFF_MAX_MS, TASK_ATTEMPTS_MAX, TIMED_OUT_BUDGET,
 };
+use gristmill_protocol::message::ReturnCause;
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{AttemptRef, Timestamp};
+
+/// How often a task may come back before it runs solo, once a spot machine that was taken away has brought it back. Losses
+/// there count against no budget: of a task that is poison, the neighbours at least are spared.
+const SPOT_SOLO_FROM: u16 = 3;
 
 /// What a task has used up, by cause. Most tasks have none of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,7 +34,11 @@ impl Budget {
             Cause::TimedOut => self.timed_out += 1,
             Cause::Lost if self.solo => self.lost += u16::from(!left_out(Twin::LossesCount)),
             Cause::Lost => self.solo = true,
-            Cause::Returned(_) => self.returned += 1,
+            Cause::Returned(cause) => {
+                self.returned += 1;
+                // A task that comes back from machine after machine may be what ends them.
+                self.solo |= *cause == ReturnCause::SpotNotice && self.returned >= SPOT_SOLO_FROM;
+            }
             Cause::Rejected { .. } | Cause::Cancelled => {}
         }
     }
@@ -73,7 +82,6 @@ fn backoff_ms(count: u16, first_ms: u64, max_ms: u64, attempt: AttemptRef) -> u6
 
 #[cfg(test)]
 mod tests {
-    use gristmill_protocol::message::ReturnCause;
     use gristmill_protocol::{ErrorCode, Failure, RunId, TaskKey};
 
     use super::*;
@@ -125,6 +133,20 @@ mod tests {
             })
             .collect();
         assert_eq!(delays, [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
+    }
+
+    #[test]
+    fn a_machine_that_is_taken_away_costs_nothing_and_a_task_that_follows_many_runs_solo() {
+        let mut budget = Budget::default();
+        let cause = Cause::Returned(ReturnCause::SpotNotice);
+        let solo: Vec<bool> = (1..=20)
+            .map(|number| match ends(&mut budget, number, &cause) {
+                Next::Retry { solo, .. } => solo,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!((&solo[..3], &solo[3..]), (&[false, false, true][..], &[true; 17][..]));
+        assert_eq!((budget.lost, budget.failed), (0, 0));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum Event {
     Reported { worker: WorkerId, report: Report },
     /// A lease ran out.
     Expired(Expired),
+    /// A lease ran out whose worker was on a machine that may be taken away: most likely it was, which says nothing
+    /// against the task.
+    Preempted(Expired),
     /// An attempt was taken back.
     Revoked(Revoked),
     /// An attempt's lease is closed but nothing says how: it counts as handed back.
@@ -214,7 +217,11 @@ impl Scheduler {
         match event {
             Event::Activated { run } => self.activate(now, run, step),
             Event::Reported { worker, report } => self.reported(now, worker, report, step),
-            Event::Expired(expired) => {
+            Event::Preempted(Expired { attempt, worker, cause: ExpiryCause::Lost }) => {
+                let cause = Cause::Returned(ReturnCause::SpotNotice);
+                self.attempt_ended(now, attempt, Some(worker), None, cause, step);
+            }
+            Event::Expired(expired) | Event::Preempted(expired) => {
                 let cause = match expired.cause {
                     ExpiryCause::Lost => Cause::Lost,
                     ExpiryCause::TimedOut => Cause::TimedOut,

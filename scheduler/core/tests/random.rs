@@ -156,6 +156,7 @@ impl World {
         let event = match self.dice.below(20) {
             0 => expired(ExpiryCause::Lost),
             1 => expired(ExpiryCause::TimedOut),
+            2 if self.dice.chance(50) => Event::Preempted(Expired { attempt, worker, cause: ExpiryCause::Lost }),
             2 => Event::RecordClosed { attempt },
             3 => report(attempt, worker, Outcome::Returned(ReturnCause::Draining)),
             4 | 5 => report(attempt, worker, Outcome::Failed(Failure::new(ErrorCode::Unavailable, "away"))),
