@@ -309,7 +309,8 @@ pub struct PoolArgs {
     /// Seconds that a worker takes to start. Default: 1, and then what is measured.
     #[arg(long, value_name = "SECONDS")]
     pub start_up: Option<f64>,
-    /// Seconds that a worker must have been too many before it is let go. Default: 30.
+    /// Seconds that a worker is kept though it isn't needed. Default: as long as one takes to start, which is cheapest
+    /// where nobody knows what comes next.
     #[arg(long, value_name = "SECONDS")]
     pub idle: Option<f64>,
     /// What its workers are like, as for `gristmill worker`.

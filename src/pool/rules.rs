@@ -12,8 +12,6 @@ use crate::problem::Problem;
 const DRAIN_TIME: f64 = 60.0;
 /// Seconds that a worker takes to start, as measured on a laptop with servers beside; `gristmill pool` measures its own.
 const START_UP: f64 = 1.0;
-/// Seconds that a worker must have been too many before it goes.
-const IDLE: f64 = 30.0;
 
 /// The table `[pools.NAME]`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -64,13 +62,14 @@ impl PoolSettings {
                 .into()),
             }
         };
+        let start_up = self.start_up.unwrap_or(START_UP);
         let rules = Rules {
             min: self.min.unwrap_or(0),
             max: self.max.unwrap_or_else(|| cores.max(self.min.unwrap_or(0))),
             slots: self.slots(),
             drain_ms: ms("drain_time", self.drain_time.unwrap_or(DRAIN_TIME))?,
-            start_up_ms: ms("start_up", self.start_up.unwrap_or(START_UP))?,
-            idle_ms: ms("idle", self.idle.unwrap_or(IDLE))?,
+            start_up_ms: ms("start_up", start_up)?,
+            idle_ms: ms("idle", self.idle.unwrap_or(start_up))?,
         };
         rules.check().map_err(|error| {
             Problem::usage(format!("pool `{pool}`: {error}"))
