@@ -64,6 +64,11 @@ fn outcomes(servers: &Servers, place: &Place, run: &str) -> BTreeMap<String, usi
     outcomes
 }
 
+fn is_alive(pid: &Value) -> bool {
+    let looked = Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status();
+    looked.expect("`kill` starts").success()
+}
+
 fn is_deserted(servers: &Servers, place: &Place) -> bool {
     let said = servers.gristmill(place, &["doctor"]);
     format!("{}{}", said.stdout, said.stderr).contains("no worker is alive")
@@ -91,13 +96,14 @@ fn a_pool_comes_from_nothing_and_goes_back_to_it_without_a_task_being_killed_or_
         assert_eq!(empty["lost"], 0);
         assert!(empty["paid_ms"].as_u64() > Some(0));
     }
-    assert!(is_deserted(&servers, &place));
+    wait_for("the end of the workers", || is_deserted(&servers, &place).then_some(()));
 
     // A worker that is killed is counted apart, and another takes its place.
     pipeline(&place, "long", 4, 3_000);
     let mut submit = servers.command(&place, &["run", "long.yaml", "--json"]);
     let running = submit.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the program starts");
-    let ready = pool.until("a worker", |line| line["event"] == "ready");
+    // Those that were said to be ready before have gone.
+    let ready = pool.until("a worker", |line| line["event"] == "ready" && is_alive(&line["pid"]));
     let pid = ready["pid"].to_string();
     assert!(Command::new("kill").args(["-9", &pid]).status().expect("`kill` starts").success());
     let lost = pool.until("the loss", |line| line["event"] == "lost");

@@ -62,14 +62,14 @@ impl PoolSettings {
                 .into()),
             }
         };
-        let start_up = self.start_up.unwrap_or(START_UP);
+        let start_up_ms = ms("start_up", self.start_up.unwrap_or(START_UP))?;
         let rules = Rules {
             min: self.min.unwrap_or(0),
             max: self.max.unwrap_or_else(|| cores.max(self.min.unwrap_or(0))),
             slots: self.slots(),
             drain_ms: ms("drain_time", self.drain_time.unwrap_or(DRAIN_TIME))?,
-            start_up_ms: ms("start_up", start_up)?,
-            idle_ms: ms("idle", self.idle.unwrap_or(start_up))?,
+            start_up_ms,
+            idle_ms: self.idle.map_or(Ok(Rules::idle_ms_for(start_up_ms)), |idle| ms("idle", idle))?,
         };
         rules.check().map_err(|error| {
             Problem::usage(format!("pool `{pool}`: {error}"))
