@@ -1,6 +1,7 @@
 """Checks what compose makes of its file, as JSON: compose.py GRISTMILL CONFIG.json COLLECTOR.yaml PROMETHEUS.yaml"""
 
 import json
+import os
 import re
 import sys
 
@@ -107,7 +108,6 @@ def check_targets(prometheus, collector, config, problems):
     for name, service in config["services"].items():
         for volume in service.get("volumes", []):
             if volume["type"] == "bind":
-                import os
                 problems.want(os.path.exists(volume["source"]), f"compose: {name}: {volume['source']} isn't there")
 
 

@@ -10,6 +10,8 @@ import json
 import re
 import sys
 
+import yaml
+
 from problems import Problems
 
 # Served from the first time that it happens: a short trial has no stream, shadow, canary or capture. Declared, though, and
@@ -114,7 +116,6 @@ def check_board(path, problems, uids):
 
 
 def rule_queries(path):
-    import yaml
     with open(path) as file:
         for group in yaml.safe_load(file)["groups"]:
             for rule in group["rules"]:

@@ -182,7 +182,7 @@ def check_settings(each, program, problems, where):
         with open(path, "w") as file:
             file.write(text)
         command = [program.path, "--config", path, "--home", f"{folder}/home", "runs"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
         problems.want("can't be understood" not in done.stderr, f"{where}: {done.stderr.strip()}")
 
 
