@@ -15,6 +15,7 @@
 //! models.rs     registered models
 //! endpoints.rs  what online scoring serves, through whoever knows models
 //! cluster.rs    workers, pools
+//! costs.rs      what runs cost, budgets, sizes of workers
 //! dead_letters.rs  messages that nobody could make anything of
 //! session.rs    who am I, signing in, tokens, the audit
 //! dashboard.rs  the pages
@@ -26,6 +27,7 @@
 
 mod access;
 mod cluster;
+mod costs;
 mod dashboard;
 mod data;
 mod dead_letters;

@@ -7,6 +7,7 @@
 //! open.rs      what runs have cost that are still open
 //! period.rs    when a budget's time begins and ends
 //! standing.rs  how a budget stands, and what follows
+//! told.rs      all of it in the shapes that the API answers and the command line prints
 //! keeper.rs    the loop in the scheduler's process
 //! ```
 //!
@@ -25,6 +26,7 @@ mod open;
 mod period;
 mod standing;
 mod sums;
+pub mod told;
 #[cfg(test)]
 mod tests;
 

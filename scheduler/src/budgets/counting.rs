@@ -19,6 +19,8 @@ use crate::history::{History, HistoryError};
 const RUNS_AT_A_TIME: usize = 256;
 /// Journals that are read at a time. The largest take 100 MB each.
 const AT_ONCE: usize = 4;
+/// Days that are removed when one ends: more than ever are too old, but after a pause.
+const DAYS_REMOVED: usize = 8;
 
 /// The day that isn't over, and up to where ends were counted.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,7 +111,7 @@ async fn end_day(state: &dyn State, day: &Day) -> Result<(), StateError> {
     let version = in_time("read a day's costs", state.get(&key)).await?.map_or(0, |found| found.version);
     write(state, &key, version, day).await?;
     let oldest = format!("{DAYS}{:06}", day.day.saturating_sub(COST_DAYS_MAX));
-    for key in in_time("list days", state.keys(DAYS, "", AT_ONCE)).await?.iter().filter(|key| **key < oldest) {
+    for key in in_time("list days", state.keys(DAYS, "", DAYS_REMOVED)).await?.iter().filter(|key| **key < oldest) {
         if let Some(found) = in_time("read a day's costs", state.get(key)).await? {
             match state.delete(key, found.version).await {
                 Ok(()) | Err(StateError::Conflict { .. } | StateError::NotFound { .. }) => {}

@@ -80,7 +80,8 @@ impl TryFrom<PricesFile> for Prices {
             let problem = format!("has at most {CURRENCY_CHARS_MAX} characters that can be seen");
             return Err(WrongSetting::new("prices.currency", problem));
         }
-        let price = |(pool, price): (String, PriceFile)| Ok((pool.clone(), price.read(&format!("prices.pools.{pool}"))?));
+        let price =
+            |(pool, price): (String, PriceFile)| Ok((pool.clone(), price.read(&format!("prices.pools.{pool}"))?));
         Ok(Prices { currency, pools: file.pools.into_iter().map(price).collect::<Result<_, _>>()? })
     }
 }

@@ -32,6 +32,19 @@ impl Sketch {
         }
     }
 
+    /// Forgets every other value.
+    pub fn halve(&mut self) {
+        self.buckets.retain(|_, count| {
+            *count /= 2;
+            *count > 0
+        });
+    }
+
+    /// Whether nothing was counted.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+
     /// Values counted.
     pub fn count(&self) -> u64 {
         self.buckets.values().fold(0, |sum, count| sum.saturating_add(*count))
@@ -91,7 +104,11 @@ mod tests {
     fn quantiles_of_parts_together_are_those_of_the_whole() {
         let (mut odd, mut even, mut all) = (Sketch::default(), Sketch::default(), Sketch::default());
         for value in 1..=1_000u64 {
-            if value % 2 == 0 { even.add(value) } else { odd.add(value) }
+            if value % 2 == 0 {
+                even.add(value)
+            } else {
+                odd.add(value)
+            }
             all.add(value);
         }
         odd.merge(&even);

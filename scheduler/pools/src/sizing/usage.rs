@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Sketch;
 
+/// Attempts that are remembered: of so many even the largest in a thousand is known well.
+const TASKS_MAX: u64 = 100_000;
+
 /// What one attempt used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TaskUse {
@@ -60,6 +63,15 @@ impl StepUsage {
             Some(Peak::Alone(kib)) => self.alone_kib.add(kib),
             Some(Peak::Shared(kib)) => self.shared_kib.add(kib),
             None => {}
+        }
+    }
+
+    /// Forgets a half of what was counted once that is much, so that what holds now weighs more than what held then.
+    pub fn fade(&mut self) {
+        while self.tasks > TASKS_MAX {
+            self.tasks /= 2;
+            let all = [&mut self.wall_us, &mut self.cpu_us, &mut self.cpu_share];
+            all.into_iter().chain([&mut self.alone_kib, &mut self.shared_kib]).for_each(Sketch::halve);
         }
     }
 
