@@ -26,9 +26,9 @@ mod open;
 mod period;
 mod standing;
 mod sums;
-pub mod told;
 #[cfg(test)]
 mod tests;
+pub mod told;
 
 use gristmill_backends::state::{State, StateError};
 use gristmill_pools::costs::Prices;
