@@ -1,8 +1,8 @@
-// Pools: what waits, who works, and what each worker holds.
+// Pools: what waits, who works, what each worker holds, and what is left of budgets.
 
 import { get } from './api.js';
 import { follow, h, replace, setText } from './dom.js';
-import { count, number, seconds, shortRun, shortWorker } from './format.js';
+import { count, number, percent, seconds, shortRun, shortWorker } from './format.js';
 import { repeat } from './live.js';
 import { empty, tell } from './notice.js';
 import { copyable, meter, pageHead, section, setMeter, setTime, time } from './parts.js';
@@ -10,6 +10,8 @@ import { hashOf } from './router.js';
 import { table } from './table.js';
 
 const REFRESH_MS = 2_000;
+// Budgets are looked at every ten seconds by the scheduler.
+const BUDGETS_MS = 10_000;
 // The largest page the API gives; a cluster with more workers is told in pools.
 const WORKERS_MAX = 500;
 // What one worker holds, at the most, in a cell.
@@ -41,10 +43,47 @@ export function poolsPage() {
       tell(errors, error, 'The pools cannot be shown');
     }
   }, REFRESH_MS);
+  const budgets = table('Budgets', ['budget', '~of', 'period', '>spent', '>amount', '~at the limit']);
+  const budgetSection = section('Budgets', budgets.element);
+  const askingBudgets = repeat(async (signal) => {
+    try {
+      const { items } = await get('budgets', {}, signal);
+      follow(budgets.body, items, (item) => item.name, budgetRow, updateBudget);
+      budgetSection.hidden = items.length === 0;
+    } catch (error) {
+      // The pools are shown without them; what is wrong with the server is said there.
+      if (error.name !== 'AbortError') budgetSection.hidden = true;
+    }
+  }, BUDGETS_MS);
+  budgetSection.hidden = true;
   poolSection.hidden = true;
   scalingSection.hidden = true;
   workerSection.hidden = true;
-  return { title: 'Pools', element: h('div', {}, pageHead('Pools'), errors, nothing, poolSection, scalingSection, workerSection), leave: () => asking.stop() };
+  const leave = () => {
+    asking.stop();
+    askingBudgets.stop();
+  };
+  return { title: 'Pools', element: h('div', {}, pageHead('Pools'), errors, nothing, poolSection, scalingSection, budgetSection, workerSection), leave };
+}
+
+function budgetRow(budget) {
+  return h('tr', {},
+    h('th', { scope: 'row' }, budget.name),
+    h('td', { class: 'wide-only', 'data-part': 'of' }),
+    h('td', {}, budget.period),
+    h('td', { class: 'number' }, meter(0, 'inline'), ' ', h('span', { 'data-part': 'spent' })),
+    h('td', { class: 'number', 'data-part': 'amount' }),
+    h('td', { class: 'wide-only', 'data-part': 'limit' }));
+}
+
+function updateBudget(node, budget) {
+  const at = (name) => node.querySelector(`[data-part=${name}]`);
+  const of = budget.namespace ? `namespace ${budget.namespace}` : budget.pipeline ? `pipeline ${budget.pipeline}` : 'everything';
+  setText(at('of'), budget.run ? `${of}: ${shortRun(budget.run)}` : of);
+  setText(at('spent'), `${number(budget.spent)}, ${percent(budget.ratio)}`);
+  setMeter(node.querySelector('.meter'), Math.min(budget.ratio, 1));
+  setText(at('amount'), `${number(budget.amount)} ${budget.currency ?? ''}`);
+  setText(at('limit'), budget.stops ? (budget.ratio >= 1 ? 'runs are cancelled' : 'runs will be cancelled') : 'warns');
 }
 
 function poolRow(pool) {

@@ -16,6 +16,7 @@
 //! endpoints.rs  what online scoring serves, through whoever knows models
 //! cluster.rs    workers
 //! pools.rs      what waits in pools, and how many workers they should have
+//! costs.rs      what runs cost, budgets, sizes of workers
 //! dead_letters.rs  messages that nobody could make anything of
 //! session.rs    who am I, signing in, tokens, the audit
 //! dashboard.rs  the pages
@@ -27,6 +28,7 @@
 
 mod access;
 mod cluster;
+mod costs;
 mod dashboard;
 mod data;
 mod dead_letters;

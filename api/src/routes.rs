@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use crate::access::Need;
 use crate::{
-    Api, cluster, data, dead_letters, endpoints, models, openapi, pipelines, pools, runs, schedules, session, triggers,
+    Api, cluster, costs, data, dead_letters, endpoints, models, openapi, pipelines, pools, runs, schedules, session,
+    triggers,
 };
 
 /// A shape, added to the document's.
@@ -117,6 +118,7 @@ pub fn routes() -> Vec<Route> {
         data_routes(),
         model_routes(),
         cluster_routes(),
+        cost_routes(),
         access_routes(),
         open_routes(),
     ]
@@ -347,6 +349,29 @@ fn cluster_routes() -> Vec<Route> {
         Route::new("DELETE", "/v1/dead-letters/{id}", ADMIN, delete(dead_letters::drop_letter))
             .does("Throw a dead letter away")
             .answers(204, Payload::Nothing),
+    ]
+}
+
+fn cost_routes() -> Vec<Route> {
+    vec![
+        Route::new("GET", "/v1/runs/{run}/cost", VIEWER, get(costs::run_cost))
+            .does("Say what a run costs, by step and pool")
+            .answers(200, json::<api::RunCost>()),
+        Route::new("GET", "/v1/costs", VIEWER, get(costs::costs))
+            .does("Sum up what ended runs cost, day by day in UTC")
+            .asks(&[
+                ("from_ms", "a time of the first day; default: six days before the last"),
+                ("to_ms", "a time of the last day; default: today"),
+                ("group", "pipeline (default), namespace, pool, step or model"),
+                ("namespace", "default: all that the token sees"),
+            ])
+            .answers(200, json::<api::Costs>()),
+        Route::new("GET", "/v1/budgets", VIEWER, get(costs::list_budgets))
+            .does("List budgets and how they stand")
+            .answers(200, json::<api::Page<api::BudgetItem>>()),
+        Route::new("GET", "/v1/pools/{name}/sizing", VIEWER, get(costs::sizing))
+            .does("Recommend slots and memory for a pool's workers, from what tasks used")
+            .answers(200, json::<api::Sizing>()),
     ]
 }
 

@@ -142,7 +142,7 @@ pub(crate) async fn resume(
 }
 
 /// The record of a run that the caller may see; others aren't there for it.
-async fn find(api: &Api, caller: &Caller, run: &str) -> Result<RunRecord, Refusal> {
+pub(crate) async fn find(api: &Api, caller: &Caller, run: &str) -> Result<RunRecord, Refusal> {
     let missing = || Refusal::not_found(format!("run `{}`", run.chars().take(NAME_CHARS_MAX).collect::<String>()));
     let id: RunId = run.parse().map_err(|_| missing().hint("a run id is `run-` and 32 hexadecimal digits"))?;
     let record = api.state.run(id).await?.ok_or_else(missing)?;

@@ -12,6 +12,7 @@ use crate::pipeline::complaint::Complaint;
 
 mod access;
 mod cluster;
+mod costs;
 mod data;
 mod models;
 mod pipelines;
@@ -20,6 +21,7 @@ mod times;
 
 pub use access::*;
 pub use cluster::*;
+pub use costs::*;
 pub use data::*;
 pub use models::*;
 pub use pipelines::*;

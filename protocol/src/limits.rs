@@ -90,6 +90,27 @@ pub const TRIGGER_FILES_MAX: usize = 10_000;
 /// Characters of a cron expression, of a time zone, and of a glob. A path has at most as many on common systems.
 pub const CRON_CHARS_MAX: usize = 255;
 pub const GLOB_CHARS_MAX: usize = 4_096;
+/// Budgets of a cluster. Each is compared with all sums of its period every ten seconds.
+pub const BUDGETS_MAX: usize = 200;
+/// Sums of a day's costs, one for each namespace, pipeline, pool and step: some 200 bytes each in a document that is
+/// written each second in which runs end. What comes beyond is summed up by namespace and pool.
+pub const COST_ROWS_MAX: usize = 2_000;
+/// Models of a day's costs.
+pub const COST_MODELS_MAX: usize = 1_000;
+/// Days of which costs are kept and can be asked for: a year and a month, so that months can be compared.
+pub const COST_DAYS_MAX: u64 = 400;
+/// Open runs whose use so far is counted for budgets. Each takes up to a megabyte while it is read.
+pub const BUDGET_OPEN_RUNS_MAX: usize = 10_000;
+/// Milliseconds between two samples of what a worker uses: what is shorter shares the sample with its neighbours in
+/// time, and reading it takes some 50 microseconds.
+pub const USAGE_SAMPLE_MS: u64 = 100;
+/// Milliseconds between two writings of what was sampled. A worker that is killed loses as much, and no more than
+/// some percentiles depend on it.
+pub const USAGE_FLUSH_MS: u64 = 10_000;
+/// Attempts that are measured in one sample. Those beyond are like them.
+pub const USAGE_SAMPLED_MAX: usize = 4_096;
+/// Steps of a pool whose use is kept, each with some KiB; others are summed up.
+pub const USAGE_STEPS_MAX: usize = 500;
 /// Records of one page of the list of runs. A page is read between the turns of the scheduler, and with more it would
 /// hold the store for over a millisecond.
 pub const RUN_PAGE_MAX: usize = 1_000;

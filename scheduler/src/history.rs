@@ -8,6 +8,7 @@
 mod kept;
 mod made;
 mod tally;
+mod uses;
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,7 @@ use gristmill_scheduler_core::{GroupKind, GroupView, ReplayError, Scheduler, Tas
 use kept::Kept;
 pub use made::MadeModel;
 pub use tally::Tally;
+pub use uses::{StepUse, Uses};
 
 /// Attempts that are kept for a timeline: more bars than a screen has lines to tell apart.
 pub const ATTEMPTS_KEPT: usize = 2_000;
@@ -81,6 +83,8 @@ pub struct History {
     pub attempts_left_out: u64,
     /// Who worked on it.
     pub workers: BTreeMap<WorkerId, Tally>,
+    /// What of slots its steps used, in each of its lives.
+    pub uses: Uses,
 }
 
 /// A time in which the run was open.
@@ -375,6 +379,7 @@ pub struct Folding {
     out: BTreeMap<(u32, u16), Timestamp>,
     kept: Kept,
     workers: BTreeMap<WorkerId, Tally>,
+    uses: Uses,
 }
 
 /// An attempt's end on its way into the tallies.
@@ -401,6 +406,7 @@ impl Folding {
             out: BTreeMap::new(),
             kept: Kept::new(ATTEMPTS_KEPT),
             workers: BTreeMap::new(),
+            uses: Uses::default(),
         }
     }
 
@@ -467,7 +473,7 @@ impl Folding {
     }
 
     fn end(&mut self, end: End) {
-        self.out.remove(&(end.task, end.number));
+        let given_out = self.out.remove(&(end.task, end.number));
         let Some(at) = self.core.group_of(self.run, end.task) else { return };
         if self.tallies.len() <= at {
             self.tallies.resize(at + 1, Tally::default());
@@ -482,6 +488,8 @@ impl Folding {
         };
         let end_us = end.started_us.saturating_add(end.took_us);
         let life = self.lives.len();
+        let waited_us = given_out.map_or(0, |at| end.started_us.saturating_sub(at.0.saturating_mul(1_000)));
+        self.uses.count(step, life, end.took_us, waited_us, &end.outcome);
         let span = self.spans.entry((step, life)).or_insert((end.started_us, end_us));
         *span = (span.0.min(end.started_us), span.1.max(end_us));
         let plain = kind == GroupKind::Children && matches!(end.outcome, AttemptOutcome::Succeeded { .. });
@@ -503,6 +511,18 @@ impl Folding {
     /// The run as the scheduler would have it.
     pub fn core(&self) -> &Scheduler {
         &self.core
+    }
+
+    /// What attempts that are out have used until `now`, in microseconds by step: from when they were given out, so
+    /// also while they waited for a slot.
+    pub fn running_us(&self, now: Timestamp) -> BTreeMap<u16, u64> {
+        let mut running: BTreeMap<u16, u64> = BTreeMap::new();
+        for (attempt, since) in self.core.out(self.run) {
+            let group = self.core.group_of(self.run, attempt.task.index);
+            let Some(group) = group.and_then(|at| self.core.group_at(self.run, at)) else { continue };
+            *running.entry(group.step).or_default() += now.since(since).saturating_mul(1_000);
+        }
+        running
     }
 
     /// The history of what was pushed so far.
@@ -549,6 +569,7 @@ impl Folding {
             attempts,
             attempts_left_out,
             workers: self.workers.clone(),
+            uses: self.uses.clone(),
         })
     }
 

@@ -7,6 +7,7 @@
 //! takeover.rs  becoming the owner of a shard: replay, then publish again
 //! sweep.rs     attempts of which nothing is heard
 //! reassert.rs  after the store went back: what it lost is written again
+//! budgets.rs   what runs cost, and what may be spent
 //! calls.rs     no store call lasts for ever
 //! observe.rs   who is told what happens, for traces and metrics
 //! peers.rs     how schedulers share shards and room
@@ -29,6 +30,7 @@
 //! effect is safe to repeat. If an append fails in a way that can't be mended, memory is ahead of the truth:
 //! the shard's runs are forgotten and replayed, never patched.
 
+pub mod budgets;
 mod calls;
 mod changes;
 mod clock;

@@ -25,6 +25,7 @@ use tracing::{debug, error, warn};
 use crate::heartbeat::Heartbeat;
 use crate::held::Held;
 use crate::outbox::Outbox;
+use crate::usage::Usage;
 use crate::work::{Execute, Item, TaskControl, Work};
 
 /// The pause before a store call that failed, or found the inbox full, is made again.
@@ -60,6 +61,8 @@ pub struct Worker {
     /// Set to drain; set again to hand everything back at once.
     drain: watch::Receiver<Drain>,
     wall_clock: fn() -> u64,
+    /// Who measures what attempts use, if anybody does.
+    usage: Option<Usage>,
     messages: BTreeMap<u64, Message>,
     next_message: u64,
     ready: VecDeque<Granted>,
@@ -109,6 +112,7 @@ struct Message {
 /// An attempt that is the worker's.
 struct Granted {
     work: Work,
+    pool: Arc<str>,
     message: u64,
     claimed: Instant,
     alone: bool,
@@ -162,6 +166,7 @@ impl Worker {
             beat,
             drain,
             wall_clock,
+            usage: None,
             messages: BTreeMap::new(),
             next_message: 0,
             ready: VecDeque::new(),
@@ -177,6 +182,12 @@ impl Worker {
             too_new: None,
         };
         (worker, heartbeat)
+    }
+
+    /// The same worker, whose attempts are measured; `usage` is to run too.
+    #[must_use]
+    pub fn measured_by(self, usage: Usage) -> Worker {
+        Worker { usage: Some(usage), ..self }
     }
 
     /// Works until it has drained.
@@ -242,7 +253,7 @@ impl Worker {
     }
 
     fn start(&mut self, granted: Granted) {
-        let Granted { work, message, alone, claimed } = granted;
+        let Granted { work, pool, message, alone, claimed } = granted;
         let attempt = work.attempt;
         if self.held.was_stopped(attempt) {
             self.report(attempt, message, Outcome::Stopped);
@@ -251,6 +262,9 @@ impl Worker {
         let control = TaskControl::default();
         let deadline = work.timeout_ms.map(|ms| claimed + Duration::from_millis(ms));
         self.held.begin(attempt, deadline, control.clone());
+        if let Some(usage) = &self.usage {
+            usage.begin(attempt, &pool, &work.step);
+        }
         let (started, started_us) = (Instant::now(), (self.wall_clock)());
         let execution = self.execute.execute(work, control);
         self.running_alone |= alone;
@@ -263,6 +277,9 @@ impl Worker {
 
     fn ended(&mut self, ended: Ended) {
         self.running_alone &= !ended.alone;
+        if let Some(usage) = &self.usage {
+            usage.end(ended.attempt);
+        }
         let outcome = match ended.outcome {
             // Stopped by us, and not because the store said so: it is handed back.
             Outcome::Stopped if !self.held.was_stopped(ended.attempt) => Outcome::Returned(self.returned()),
@@ -381,6 +398,7 @@ impl Worker {
         let id = self.next_message;
         let claimed = Instant::now();
         let alone = assignment.solo && !left_out(Twin::Solo);
+        let pool: Arc<str> = assignment.pool.as_str().into();
         let mut granted: Vec<Granted> = Vec::new();
         let mut answers = answers.into_iter();
         for part in &assignment.parts {
@@ -410,7 +428,7 @@ impl Worker {
                 };
                 let deadline = part.timeout_ms.map(|ms| claimed + Duration::from_millis(ms));
                 self.held.begin(attempt, deadline, TaskControl::default());
-                granted.push(Granted { work, message: id, claimed, alone });
+                granted.push(Granted { work, pool: pool.clone(), message: id, claimed, alone });
             }
         }
         if granted.is_empty() {
