@@ -6,13 +6,16 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
+use crate::bursts::BurstsArgs;
 use crate::scenario::chain::ChainArgs;
 use crate::scenario::chaos::ChaosArgs;
 use crate::scenario::fan_out::FanOutArgs;
 use crate::scenario::mixed::MixedArgs;
 use crate::scenario::recovery::RecoveryArgs;
+use crate::scenario::soak::SoakArgs;
 use crate::scenario::throughput::ThroughputArgs;
 use crate::scenario::upgrade::UpgradeArgs;
+use crate::scoring::ScoringArgs;
 
 /// `gristmill loadtest`.
 #[derive(Debug, Args)]
@@ -73,12 +76,15 @@ pub enum Scenario {
     /// Machine learning: the pipeline of the flights' delays, from files to scores.
     Mixed(MixedArgs),
     /// Loads that come and go on a pool that scales itself: what is paid, who waits, what an all-knowing one would pay.
+    Bursts(BurstsArgs),
     /// Online scoring at rates that rise until it is too slow; latency counts from when a request was due.
+    Scoring(ScoringArgs),
     /// Kill, stop, cut and fill everything under a mixed load, then count what was lost.
     Chaos(ChaosArgs),
     /// Time until work goes on after a death; fairness between a small and a large run.
     Recovery(RecoveryArgs),
     /// Half of what the cluster can do, for long: does anything grow?
+    Soak(SoakArgs),
     /// Two programs, old and new, side by side under load, replaced one process at a time, there and back.
     Upgrade(UpgradeArgs),
 }
@@ -91,20 +97,23 @@ impl Scenario {
             Scenario::Chain(_) => "chain",
             Scenario::FanOut(_) => "fan-out",
             Scenario::Mixed(_) => "mixed",
+            Scenario::Bursts(_) => "bursts",
+            Scenario::Scoring(_) => "scoring",
             Scenario::Chaos(_) => "chaos",
             Scenario::Recovery(_) => "recovery",
+            Scenario::Soak(_) => "soak",
             Scenario::Upgrade(_) => "upgrade",
         }
     }
 
     /// Whether it runs on RabbitMQ, Redis and S3.
     pub fn needs_servers(&self) -> bool {
-        true
+        !matches!(self, Scenario::Scoring(_))
     }
 
     /// Whether it kills servers, or looks into their folders.
     pub fn breaks_servers(&self) -> bool {
-        matches!(self, Scenario::Chaos(_) | Scenario::Recovery(_))
+        matches!(self, Scenario::Chaos(_) | Scenario::Recovery(_) | Scenario::Soak(_))
     }
 
     /// What it was run with, as it stands in the result.
@@ -114,8 +123,11 @@ impl Scenario {
             Scenario::Chain(args) => serde_json::to_value(args),
             Scenario::FanOut(args) => serde_json::to_value(args),
             Scenario::Mixed(args) => serde_json::to_value(args),
+            Scenario::Bursts(args) => serde_json::to_value(args),
+            Scenario::Scoring(args) => serde_json::to_value(args),
             Scenario::Chaos(args) => serde_json::to_value(args),
             Scenario::Recovery(args) => serde_json::to_value(args),
+            Scenario::Soak(args) => serde_json::to_value(args),
             Scenario::Upgrade(args) => serde_json::to_value(args),
         };
         match value.context("the settings can't be written as JSON")? {

@@ -18,8 +18,10 @@
 //! histogram.rs, slope.rs   how values spread; whether something grows
 //! ```
 //!
+//! Scaling past this machine is simulated by the crate `gristmill-scaling` (`loadtest/scaling`).
 
 mod args;
+mod bursts;
 mod check;
 mod cluster;
 mod compare;
@@ -32,6 +34,7 @@ mod page;
 mod progress;
 mod raw;
 mod scenario;
+mod scoring;
 mod servers;
 mod slope;
 mod text;
@@ -161,8 +164,11 @@ async fn perform(asked: &Scenario, place: &Place, servers: Option<&Servers>) -> 
         Scenario::Chain(args) => scenario::chain::chain(&program()?, live, args).await,
         Scenario::FanOut(args) => scenario::fan_out::fan_out(&program()?, live, args).await,
         Scenario::Mixed(args) => scenario::mixed::mixed(&program()?, place, args).await,
+        Scenario::Bursts(args) => bursts::bursts(&program()?, place, args).await,
+        Scenario::Scoring(args) => scoring::scoring(place, args).await,
         Scenario::Chaos(args) => scenario::chaos::chaos(&program()?, live, args).await,
         Scenario::Recovery(args) => scenario::recovery::recovery(&program()?, live, args).await,
+        Scenario::Soak(args) => scenario::soak::soak(&program()?, place, args).await,
         Scenario::Upgrade(args) => scenario::upgrade::upgrade(&program()?, live, args).await,
     }
 }

@@ -5,5 +5,6 @@ pub mod chaos;
 pub mod fan_out;
 pub mod mixed;
 pub mod recovery;
+pub mod soak;
 pub mod throughput;
 pub mod upgrade;
