@@ -139,11 +139,6 @@ impl Process {
     pub fn resident_bytes(&self) -> Option<u64> {
         memory_of(self.pid()?, "VmRSS:")
     }
-
-    /// The most resident memory that it ever had, in bytes.
-    pub fn peak_bytes(&self) -> Option<u64> {
-        memory_of(self.pid()?, "VmHWM:")
-    }
 }
 
 /// A line of what Linux tells of a process's memory, in bytes.

@@ -13,7 +13,6 @@ const HALF: usize = EXACT as usize / 2;
 pub struct Histogram {
     counts: Vec<u64>,
     count: u64,
-    sum: u128,
     max: u64,
     min: Option<u64>,
 }
@@ -27,7 +26,6 @@ impl Histogram {
         }
         self.counts[bucket] += 1;
         self.count += 1;
-        self.sum += u128::from(value);
         self.max = self.max.max(value);
         self.min = Some(self.min.map_or(value, |min| min.min(value)));
     }
@@ -41,7 +39,6 @@ impl Histogram {
             *count += more;
         }
         self.count += other.count;
-        self.sum += other.sum;
         self.max = self.max.max(other.max);
         self.min = self.min.into_iter().chain(other.min).min();
     }
@@ -49,16 +46,6 @@ impl Histogram {
     /// How many values were counted.
     pub fn count(&self) -> u64 {
         self.count
-    }
-
-    /// Their mean; not a number for none.
-    pub fn mean(&self) -> f64 {
-        self.sum as f64 / self.count as f64
-    }
-
-    /// The largest value; zero for none.
-    pub fn max(&self) -> u64 {
-        self.max
     }
 
     /// The value that so many of a hundred values don't exceed, up to a part in a thousand; zero for none.
@@ -130,7 +117,7 @@ mod tests {
             let found = histogram.percentile(percentile) as f64;
             assert!((found - value).abs() <= value / 1_000.0, "{percentile}: {found}");
         }
-        assert_eq!((histogram.count(), histogram.max(), histogram.mean()), (10_000, 10_000, 5_000.5));
+        assert_eq!((histogram.count(), histogram.percentile(100.0)), (10_000, 10_000));
     }
 
     #[test]
@@ -143,6 +130,6 @@ mod tests {
     #[test]
     fn nothing_has_no_percentiles() {
         let nothing = Histogram::default();
-        assert_eq!((nothing.percentile(99.0), nothing.ms(50.0).is_nan(), nothing.mean().is_nan()), (0, true, true));
+        assert_eq!((nothing.percentile(99.0), nothing.ms(50.0).is_nan()), (0, true));
     }
 }
