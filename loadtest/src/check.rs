@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use gristmill_protocol::fact::{Fact, Next, RunStatus};
+use gristmill_protocol::fact::{Cause, Fact, Next, RunStatus};
 use gristmill_protocol::message::Items;
 use gristmill_protocol::pipeline::steps::When;
 use gristmill_protocol::plan::Plan;
@@ -19,6 +19,8 @@ pub struct Verdict {
     pub tasks: u64,
     pub attempts: u64,
     pub lost_workers: u64,
+    /// Attempts that a worker gave back.
+    pub returned: u64,
     /// Tasks whose success is recorded more than once.
     pub recorded_twice: Vec<String>,
     /// Tasks given out before what they need had ended.
@@ -189,7 +191,8 @@ fn apply(run: RunId, journal: &mut Journal, verdict: &mut Verdict, fact: &Fact) 
         }
         Fact::Ended { task, next, cause, .. } => {
             known(journal, *task)?;
-            verdict.lost_workers += u64::from(matches!(cause, gristmill_protocol::fact::Cause::Lost));
+            verdict.lost_workers += u64::from(matches!(cause, Cause::Lost));
+            verdict.returned += u64::from(matches!(cause, Cause::Returned(_)));
             let task = &mut journal.tasks[*task as usize];
             task.state = match next {
                 Next::Retry { .. } => State::Open,

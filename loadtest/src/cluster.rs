@@ -1,123 +1,19 @@
-//! Real processes on private servers: started, stopped, killed and started again.
+//! Real processes: started, stopped, killed and started again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use gristmill_backends::state::State;
-use gristmill_backends::state::redis::{RedisOptions, RedisState};
 use tokio::process::{Child, Command};
+
+use crate::servers::Servers;
 
 /// How long something that is started may take until it answers.
 const START_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Private servers in a folder, by `deploy/local/servers`.
-#[derive(Clone, Debug)]
-pub struct Servers {
-    script: PathBuf,
-    folder: PathBuf,
-    environment: Vec<(String, String)>,
-}
-
-/// A server that can be stopped and started again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Server {
-    RabbitMq,
-    Redis,
-}
-
-impl Server {
-    pub fn name(self) -> &'static str {
-        match self {
-            Server::RabbitMq => "rabbitmq",
-            Server::Redis => "redis",
-        }
-    }
-}
-
-impl Servers {
-    /// Starts all of them, installing what is missing.
-    pub async fn start(script: &Path, folder: &Path) -> anyhow::Result<Servers> {
-        let mut servers = Servers { script: script.to_owned(), folder: folder.to_owned(), environment: Vec::new() };
-        let folder_text = folder.display().to_string();
-        servers.call(&["start", &folder_text]).await?;
-        let path = folder.join("env");
-        let text = std::fs::read_to_string(&path).with_context(|| format!("failed to read `{}`", path.display()))?;
-        servers.environment = text.lines().filter_map(assignment).collect();
-        ensure!(servers.get("GRISTMILL_STATE").is_some(), "`{}` doesn't name the state", path.display());
-        Ok(servers)
-    }
-
-    /// A variable that the servers are known by.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.environment.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-
-    pub async fn stop_all(&self) -> anyhow::Result<()> {
-        self.call(&["stop", &self.folder.display().to_string()]).await
-    }
-
-    /// Ends a server as a crash would.
-    pub async fn kill(&self, server: Server) -> anyhow::Result<()> {
-        self.call(&["stop-one", server.name(), &self.folder.display().to_string(), "--kill"]).await
-    }
-
-    /// Starts a server again with the same port and data; returns when it accepts connections.
-    pub async fn start_one(&self, server: Server) -> anyhow::Result<()> {
-        self.call(&["start-one", server.name(), &self.folder.display().to_string()]).await
-    }
-
-    pub async fn rabbitmqctl(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let folder = self.folder.display().to_string();
-        let mut all = vec!["rabbitmqctl", folder.as_str()];
-        all.extend(arguments);
-        self.call(&all).await
-    }
-
-    /// The file that Redis appends to, and how long it is.
-    pub fn redis_journal(&self) -> anyhow::Result<(PathBuf, u64)> {
-        let folder = self.folder.join("redis/data/appendonlydir");
-        let files = std::fs::read_dir(&folder).with_context(|| format!("failed to read `{}`", folder.display()))?;
-        let mut journals: Vec<PathBuf> = Vec::new();
-        for file in files {
-            let path = file.context("failed to list the store's files")?.path();
-            if path.extension().is_some_and(|extension| extension == "aof") && path.to_string_lossy().contains(".incr.")
-            {
-                journals.push(path);
-            }
-        }
-        // While it is written anew there are two; the longer name or the later in order is the one in use.
-        journals.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
-        let last = journals.pop().with_context(|| format!("`{}` has no journal of Redis", folder.display()))?;
-        let length = std::fs::metadata(&last).with_context(|| format!("failed to look at `{}`", last.display()))?.len();
-        Ok((last, length))
-    }
-
-    async fn call(&self, arguments: &[&str]) -> anyhow::Result<()> {
-        let output = Command::new(&self.script)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .output()
-            .await
-            .with_context(|| format!("failed to call `{}`", self.script.display()))?;
-        let text = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "`servers {}` failed: {text}", arguments.join(" "));
-        Ok(())
-    }
-
-    /// Connects to the state.
-    pub async fn state(&self) -> anyhow::Result<RedisState> {
-        let url = self.get("GRISTMILL_STATE").context("the state isn't known")?;
-        Ok(RedisState::connect(url, RedisOptions::default()).await?)
-    }
-}
-
-/// `export NAME='value'` as a name and a value.
-fn assignment(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.strip_prefix("export ")?.split_once('=')?;
-    Some((name.to_owned(), value.trim_matches(['\'', '"']).to_owned()))
-}
+/// How long a process may take to end in order: work that it has begun is done first.
+const END_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A scheduler or a worker.
 #[derive(Debug)]
@@ -152,7 +48,7 @@ impl Program {
         let other = log.try_clone().context("failed to write a log")?;
         Command::new(&self.binary)
             .args(arguments)
-            .envs(self.servers.environment.iter().cloned())
+            .envs(self.servers.environment().iter().cloned())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(other)
@@ -167,6 +63,26 @@ impl Program {
         process.child = self.spawn(&process.name, &process.arguments)?;
         process.stopped_until = None;
         Ok(())
+    }
+
+    /// A scheduler or so many of them, and workers with so many slots each; returns when the workers are known.
+    pub async fn cluster(
+        &self,
+        state: &dyn State,
+        schedulers: usize,
+        workers: usize,
+        slots: usize,
+    ) -> anyhow::Result<Vec<Process>> {
+        let slots = slots.to_string();
+        let mut processes = Vec::new();
+        for at in 0..schedulers {
+            processes.push(self.start(&format!("scheduler-{at}"), &["scheduler"])?);
+        }
+        for at in 0..workers {
+            processes.push(self.start(&format!("worker-{at}"), &["worker", "--slots", &slots])?);
+        }
+        self.wait_for_workers(state, workers).await?;
+        Ok(processes)
     }
 
     /// Waits until so many workers are known to the state.
@@ -196,10 +112,17 @@ impl Process {
         Ok(())
     }
 
-    /// Waits for its end.
-    pub async fn wait(&mut self) -> anyhow::Result<()> {
-        self.child.wait().await.context("failed to wait for a process")?;
+    /// Tells it to end, and waits until it has.
+    pub async fn end(&mut self) -> anyhow::Result<()> {
+        self.signal("TERM").await?;
+        let ended = tokio::time::timeout(END_PATIENCE, self.child.wait()).await;
+        ended.with_context(|| format!("{} doesn't end", self.name))?.context("failed to wait for a process")?;
         Ok(())
+    }
+
+    /// Ends it as a crash would.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.child.kill().await.with_context(|| format!("failed to kill {}", self.name))
     }
 
     /// Seconds of CPU time so far.
@@ -212,10 +135,15 @@ impl Process {
         Some(ticks / TICKS)
     }
 
-    /// Resident memory in KiB.
-    pub fn resident_kib(&self) -> Option<u64> {
-        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid()?)).ok()?;
-        let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
-        line.split_whitespace().nth(1)?.parse().ok()
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> Option<u64> {
+        memory_of(self.pid()?, "VmRSS:")
     }
+}
+
+/// A line of what Linux tells of a process's memory, in bytes.
+pub fn memory_of(pid: u32, line: &str) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find(|found| found.starts_with(line))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1_024)
 }

@@ -1,17 +1,18 @@
 //! Chaos: a mixed load, and everything that can be killed is. Then the checker counts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use gristmill_backends::state::State;
 use gristmill_protocol::{RunId, Timestamp};
-use serde_json::{Value, json};
 
-use crate::check::{self, Verdict, most_at_once};
-use crate::cluster::{Process, Program, Server};
-use crate::load::{self, Dice, facts, submit_under, wall_clock};
+use crate::cluster::{Process, Program};
+use crate::live::{Live, Now};
+use crate::load::{self, Dice, submit_under, wall_clock};
+use crate::outcome::Found;
+use crate::servers::Server;
+use crate::verdict::judge;
 
 /// The capacity of the load's named limit.
 const LIMIT: usize = 2;
@@ -26,7 +27,7 @@ const SAFE_AFTER: Duration = Duration::from_secs(5);
 const ROLLED_BACK: Duration = Duration::from_millis(1_500);
 
 /// How much of it.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args, serde::Serialize)]
 pub struct ChaosArgs {
     /// Tasks to submit in all.
     #[arg(long, default_value_t = 20_000)]
@@ -87,6 +88,7 @@ struct Run {
 
 struct Chaos<'a> {
     program: &'a Program,
+    live: &'a Live,
     state: &'a dyn State,
     schedulers: Vec<Process>,
     workers: Vec<Process>,
@@ -98,11 +100,12 @@ struct Chaos<'a> {
     bytes_rolled_back: u64,
 }
 
-/// Runs the scenario; the counts say what was found, `passed` whether all of it is as it must be.
-pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value> {
+/// Runs the scenario; the figures say what was found, `passed` whether all of it is as it must be.
+pub async fn chaos(program: &Program, live: &Live, args: &ChaosArgs) -> anyhow::Result<Found> {
     let state = program.servers.state().await?;
     let mut chaos = Chaos {
         program,
+        live,
         state: &state,
         schedulers: Vec::new(),
         workers: Vec::new(),
@@ -111,38 +114,36 @@ pub async fn chaos(program: &Program, args: &ChaosArgs) -> anyhow::Result<Value>
         counts: BTreeMap::new(),
         bytes_rolled_back: 0,
     };
-    for at in 0..args.schedulers {
-        chaos.schedulers.push(program.start(&format!("scheduler-{at}"), &["scheduler"])?);
-    }
-    for at in 0..args.workers {
-        chaos.workers.push(program.start(&format!("worker-{at}"), &["worker", "--slots", "4"])?);
-    }
-    program.wait_for_workers(&state, args.workers).await?;
+    live.phase("starting the cluster");
+    let mut processes = program.cluster(&state, args.schedulers, args.workers, 4).await?;
+    chaos.workers = processes.split_off(args.schedulers);
+    chaos.schedulers = processes;
+    live.phase("chaos");
     let began = Instant::now();
     let runs = chaos.load(args).await?;
     chaos.heal().await?;
+    live.phase("quiet");
     let quiet = Instant::now();
     let ended = wait_for_all(&state, &runs).await;
     let quiet_seconds = quiet.elapsed().as_secs_f64();
-    let mut figures = verdict(&state, &runs).await?;
-    let found = figures.as_object_mut().context("the figures are an object")?;
-    found.insert(
-        "faults".into(),
-        json!(chaos.counts.iter().map(|(fault, count)| (format!("{fault:?}"), *count)).collect::<BTreeMap<_, _>>()),
-    );
-    found.insert("bytes_the_store_lost".into(), json!(chaos.bytes_rolled_back));
-    found.insert("seconds".into(), json!(began.elapsed().as_secs_f64()));
-    found.insert("seconds_of_quiet_until_all_had_ended".into(), json!(quiet_seconds));
-    found.insert("runs_not_ended".into(), json!(runs.len() - ended));
-    let is_zero = |name: &str| found.get(name).and_then(Value::as_u64) == Some(0);
-    let passed = ["lost", "recorded_twice", "started_before_ready", "limits_exceeded", "runs_not_ended"]
-        .into_iter()
-        .all(is_zero);
-    found.insert("passed".into(), json!(passed));
-    for process in chaos.schedulers.iter().chain(&chaos.workers) {
-        process.signal("KILL").await?;
+    let judged = judge(&state, runs.iter().map(|run| run.id)).await?;
+    let mut found = Found::default();
+    judged.tell(&mut found);
+    found.lower("limits_exceeded", f64::from(u8::from(judged.most_under_limit > LIMIT)), "");
+    found.count("most_at_once_under_a_limit_of_2", judged.most_under_limit as u64, "");
+    found.lower("runs_not_ended", (runs.len() - ended) as f64, "");
+    found.lower("quiet_until_all_had_ended_seconds", quiet_seconds, "s");
+    found.count("faults", chaos.counts.values().sum(), "");
+    found.count("store_lost_bytes", chaos.bytes_rolled_back, "bytes");
+    found.figure("load_seconds", began.elapsed().as_secs_f64(), "s", None);
+    found.note(format!("faults: {:?}", chaos.counts));
+    let is_zero = |name: &str| found.get(name).is_some_and(|figure| figure.value == 0.0);
+    let passed = ["lost", "recorded_twice", "started_before_ready", "limits_exceeded", "runs_not_ended"];
+    found.passed = Some(passed.into_iter().all(is_zero));
+    for process in chaos.schedulers.iter_mut().chain(&mut chaos.workers) {
+        process.kill().await?;
     }
-    Ok(figures)
+    Ok(found)
 }
 
 impl Chaos<'_> {
@@ -169,6 +170,8 @@ impl Chaos<'_> {
             }
             self.wake_the_stopped().await?;
             self.look_after(&mut runs).await;
+            let more = format!("{faults} faults, {under_way} runs under way");
+            self.live.show(&Now { done: Some((submitted.min(args.tasks), args.tasks)), more, ..Now::default() });
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         Ok(runs)
@@ -242,7 +245,9 @@ impl Chaos<'_> {
                 }
                 servers.start_one(Server::Redis).await?;
             }
-            Fault::CutRabbitMq => servers.rabbitmqctl(&["close_all_connections", "chaos"]).await?,
+            Fault::CutRabbitMq => {
+                servers.rabbitmqctl(&["close_all_connections", "chaos"]).await?;
+            }
             Fault::CutRedis => cut_redis(servers.get("GRISTMILL_STATE").context("no state")?).await?,
             Fault::MemoryAlarm => {
                 servers.rabbitmqctl(&["set_vm_memory_high_watermark", "0.0001"]).await?;
@@ -302,51 +307,4 @@ async fn wait_for_all(state: &dyn State, runs: &[Run]) -> usize {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-}
-
-async fn verdict(state: &dyn State, runs: &[Run]) -> anyhow::Result<Value> {
-    let mut under_limit: Vec<(u64, u64)> = Vec::new();
-    let mut all = Verdict::default();
-    let (mut missing, mut wrong, mut by_status) = (0, Vec::new(), BTreeMap::<&str, u64>::new());
-    for run in runs {
-        let facts = facts(state, run.id).await?;
-        if facts.is_empty() {
-            missing += 1;
-            continue;
-        }
-        match check::check(run.id, &facts) {
-            Ok(verdict) => {
-                all.tasks += verdict.tasks;
-                all.attempts += verdict.attempts;
-                all.lost_workers += verdict.lost_workers;
-                all.recorded_twice.extend(verdict.recorded_twice);
-                all.before_ready.extend(verdict.before_ready);
-                all.without_end.extend(verdict.without_end);
-                under_limit.extend(verdict.under_limit.into_values().flatten());
-                *by_status.entry(verdict.status.map_or("open", |status| status.as_str())).or_default() += 1;
-            }
-            Err(error) => wrong.push(error),
-        }
-    }
-    let most = most_at_once(&under_limit);
-    Ok(json!({
-        "runs": runs.len(),
-        "runs_by_status": by_status,
-        "tasks": all.tasks,
-        "attempts": all.attempts,
-        "attempts_lost_with_their_workers": all.lost_workers,
-        "lost": missing + all.without_end.len() + wrong.len(),
-        "recorded_twice": all.recorded_twice.len(),
-        "started_before_ready": all.before_ready.len(),
-        "limits_exceeded": usize::from(most > LIMIT),
-        "most_at_once_under_a_limit_of_2": most,
-        "examples": all.recorded_twice.iter().chain(&all.before_ready).chain(&all.without_end).chain(&wrong).take(10).collect::<Vec<_>>(),
-    }))
-}
-
-/// A folder for the logs of the processes.
-pub fn logs(folder: &std::path::Path) -> anyhow::Result<PathBuf> {
-    let logs = folder.join("logs");
-    std::fs::create_dir_all(&logs).with_context(|| format!("failed to make `{}`", logs.display()))?;
-    Ok(logs)
 }
