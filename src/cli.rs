@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gristmill_loadtest::LoadtestArgs;
 use gristmill_protocol::limits::{DRAIN_MS, LABEL_BYTES_MAX};
 
+use crate::costs::{CostArgs, CostsArgs, ListArgs, SizingArgs};
 use crate::settings::SettingArgs;
 
 mod registry;
@@ -98,6 +100,23 @@ pub enum Command {
         after_help = "Examples:\n  gristmill endpoint set delays --champion flight-delays@champion --canary flight-delays@4 --share 0.1\n  gristmill endpoint show delays"
     )]
     Endpoint(EndpointArgs),
+    /// List pools: who serves them, what waits there, and what those who scale them have decided.
+    Pools(ListArgs),
+    /// Say how many slots and how much memory a pool's workers should have, from what tasks have used.
+    #[command(after_help = "Examples:\n  gristmill sizing\n  gristmill sizing bigmem --json")]
+    Sizing(SizingArgs),
+    /// Say what a run has cost, by step or pool; prices are `[prices]` in the scheduler's gristmill.toml.
+    #[command(
+        after_help = "Examples:\n  gristmill cost\n  gristmill cost run-0192f0c1a2b37000a1b2c3d4e5f60718 --by pool"
+    )]
+    Cost(CostArgs),
+    /// Sum up what ended runs have cost.
+    #[command(after_help = "Examples:\n  gristmill costs\n  gristmill costs --since 4w --by model")]
+    Costs(CostsArgs),
+    /// Say how budgets stand: `[budgets.NAME]` in the scheduler's gristmill.toml.
+    Budgets(ListArgs),
+    /// Measure throughput, waits, scaling, scoring, and what survives a kill, on private servers.
+    Loadtest(Box<LoadtestArgs>),
     /// Check every server that is set, and say what is wrong and how to mend it.
     Doctor(JsonArgs),
     /// List runs, newest first.

@@ -16,7 +16,7 @@ use gristmill_scheduler::{Driver, DriverConfig};
 use gristmill_telemetry::Telemetry;
 use gristmill_telemetry::readiness::Contact;
 use gristmill_worker::{Executor, Resources};
-use gristmill_worker_runtime::{Drain, Execute, Heartbeat, Worker, WorkerConfig};
+use gristmill_worker_runtime::{Drain, Execute, Heartbeat, Usage, Worker, WorkerConfig};
 use rand::TryRng;
 use rand::rngs::SysRng;
 use tokio::sync::{oneshot, watch};
@@ -221,8 +221,18 @@ impl WorkerPart {
         let beats = store.clone();
         let heartbeat = heartbeat.telling(Arc::new(move || beats.answered()));
         heartbeat.beat().await;
-        beat_on_its_own_thread(heartbeat.with_state(home.heartbeat_state.clone()))?;
-        Ok(WorkerPart { id, worker: tokio::spawn(worker.run()), grace, drain, store })
+        let usage = Usage::new();
+        let worker = worker.measured_by(usage.clone());
+        beat_on_its_own_thread(heartbeat.with_state(home.heartbeat_state.clone()), usage.clone())?;
+        let state = home.state.clone();
+        let working = async move {
+            worker.run().await;
+            let flushed = tokio::time::timeout(TELL_PATIENCE, usage.flush(&*state)).await;
+            if !matches!(flushed, Ok(Ok(()))) {
+                tracing::debug!("what tasks used last isn't written down");
+            }
+        };
+        Ok(WorkerPart { id, worker: tokio::spawn(working), grace, drain, store })
     }
 
     /// Whether it has ended, which it doesn't by itself.
@@ -245,11 +255,14 @@ impl WorkerPart {
 }
 
 /// Training takes every core for minutes; the heartbeat has a thread that it can't be kept from.
-fn beat_on_its_own_thread(heartbeat: Heartbeat) -> anyhow::Result<()> {
+fn beat_on_its_own_thread(heartbeat: Heartbeat, usage: Usage) -> anyhow::Result<()> {
     std::thread::Builder::new()
         .name("heartbeat".to_owned())
         .spawn(move || match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-            Ok(runtime) => runtime.block_on(heartbeat.run()),
+            Ok(runtime) => runtime.block_on(async {
+                let measuring = usage.run(heartbeat.state());
+                tokio::join!(heartbeat.run(), measuring);
+            }),
             Err(error) => tracing::error!(error = &error as &dyn std::error::Error, "no heartbeat"),
         })
         .context("failed to start a thread")?;

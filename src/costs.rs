@@ -1,16 +1,15 @@
 //! `cost`, `costs`, `budgets`, `pools` and `sizing`: what runs cost, what is left of budgets, and how large workers should be.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
-use gristmill_backends::state::{SchedulerView, WorkerView};
 use gristmill_protocol::Timestamp;
 use gristmill_protocol::api::{BudgetItem, CostGroup, Costs, PoolItem, RunCost, Sizing};
 use gristmill_protocol::limits::COST_DAYS_MAX;
 use gristmill_scheduler::budgets::{self, DAY_MS, told};
 use gristmill_scheduler::history::{Folding, read_facts};
+use gristmill_scheduler::pools::pools as told_pools;
 use serde::Serialize;
 
 use crate::home::Home;
@@ -132,7 +131,7 @@ pub async fn sizing(settings: &Settings, args: SizingArgs) -> anyhow::Result<Exi
 /// `gristmill pools`.
 pub async fn pools(settings: &Settings, args: ListArgs) -> anyhow::Result<Exit> {
     let home = Home::read(settings).await?;
-    let pools = pools_of(&home.state.workers().await?, &home.state.schedulers().await?);
+    let pools = told_pools(&*home.state, settings.pools.keys().map(String::as_str)).await?;
     print(args.json, &pools, || pools_text(&pools))
 }
 
@@ -156,42 +155,31 @@ fn days(text: &str) -> Result<u64, String> {
     days.filter(|days| (1..=COST_DAYS_MAX).contains(days)).ok_or_else(wrong)
 }
 
-/// The pools of which anybody has heard.
-fn pools_of(workers: &[WorkerView], schedulers: &[SchedulerView]) -> Vec<PoolItem> {
-    let mut demand: BTreeMap<&str, u64> = BTreeMap::new();
-    for (pool, wanted) in schedulers.iter().flat_map(|scheduler| &scheduler.demand) {
-        *demand.entry(pool).or_default() += wanted;
-    }
-    let served = workers.iter().flat_map(|worker| &worker.pools).map(String::as_str);
-    let names: BTreeSet<&str> = served.chain(demand.keys().copied()).collect();
-    let pool = |name: &str| {
-        let of = || workers.iter().filter(|worker| worker.pools.iter().any(|pool| pool == name));
-        PoolItem {
-            name: name.to_owned(),
-            workers: of().filter(|worker| !worker.draining).count() as u32,
-            slots: of().filter(|worker| !worker.draining).map(|worker| worker.slots).sum(),
-            busy: of().map(|worker| worker.held.len() as u32).sum(),
-            demand: demand.get(name).copied().unwrap_or_default(),
-        }
-    };
-    names.into_iter().map(pool).collect()
-}
-
 fn pools_text(pools: &[PoolItem]) -> String {
     if pools.is_empty() {
         return "no pool is served or waited for\nhint: `gristmill worker` or `gristmill up` serves one\n".to_owned();
     }
-    let mut table = Table::new(&["pool", ">workers", ">slots", ">busy", ">backlog"]);
+    let mut table = Table::new(&["pool", ">workers", ">slots", ">busy", ">ready", ">out", ">work", "decided"]);
     for pool in pools {
         table.row([
             pool.name.clone(),
             text::count(u64::from(pool.workers)),
             text::count(u64::from(pool.slots)),
             text::count(u64::from(pool.busy)),
-            text::count(pool.demand),
+            text::count(pool.ready),
+            text::count(pool.out),
+            slot_time(pool.work_ms),
+            decided(pool),
         ]);
     }
     table.to_string()
+}
+
+/// What those who scale the pool have decided.
+fn decided(pool: &PoolItem) -> String {
+    let told = pool.decisions.iter().map(|one| format!("{} by {}: {}", one.wanted, one.by, one.why));
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "–".to_owned() } else { told.join("; ") }
 }
 
 /// An amount, or a dash where a pool has no price.
@@ -354,7 +342,7 @@ fn sizing_text(sizing: &Sizing) -> String {
 mod tests {
     use expect_test::expect;
     use gristmill_protocol::RunId;
-    use gristmill_protocol::api::{PoolCost, StepCost};
+    use gristmill_protocol::api::{PoolCost, ScaleDecision, StepCost};
 
     use super::*;
 
@@ -403,10 +391,31 @@ mod tests {
 
     #[test]
     fn pools_are_listed_with_their_backlog() {
-        let pool = PoolItem { name: "default".to_owned(), workers: 2, slots: 8, busy: 3, demand: 1_200 };
+        let decision = ScaleDecision {
+            by: "mill".to_owned(),
+            at_ms: 0,
+            wanted: 4,
+            min: 0,
+            max: 8,
+            why: "42 s of work".to_owned(),
+            paid_ms: None,
+            lost: None,
+        };
+        let pool = PoolItem {
+            name: "default".to_owned(),
+            workers: 2,
+            slots: 8,
+            busy: 3,
+            demand: 1_200,
+            ready: 1_190,
+            out: 10,
+            work_ms: 42_000,
+            unknown: 0,
+            decisions: vec![decision],
+        };
         expect![[r#"
-            pool     workers  slots  busy  backlog
-            default        2      8     3    1,200
+            pool     workers  slots  busy  ready  out    work  decided
+            default        2      8     3  1,190   10  42.0 s  4 by mill: 42 s of work
         "#]]
         .assert_eq(&pools_text(&[pool]));
     }

@@ -18,6 +18,7 @@
 //! files.rs     a caller's files, where workers don't see them
 //! follow.rs    a run's progress, from its journal
 //! observe.rs   logs, metrics, traces
+//! costs.rs     what runs cost, budgets, pools and their sizes
 //! doctor.rs    are the servers there and fit?
 //! progress.rs  a line a step, redrawn on a terminal
 //! cancel.rs    asks a run to stop
@@ -43,6 +44,7 @@ mod card;
 mod check;
 mod cli;
 mod cluster;
+mod costs;
 mod doctor;
 mod endpoint;
 mod files;
@@ -130,6 +132,15 @@ async fn dispatch(cli: Cli, telemetry: &Telemetry) -> anyhow::Result<Exit> {
         Command::Token(args) => token::token(settings, args).await,
         Command::Endpoint(args) => endpoint::endpoint(settings, args).await,
         Command::Registry(args) => registry::registry(settings, args).await,
+        Command::Pools(args) => costs::pools(settings, args).await,
+        Command::Sizing(args) => costs::sizing(settings, args).await,
+        Command::Cost(args) => costs::cost(settings, args).await,
+        Command::Costs(args) => costs::costs(settings, args).await,
+        Command::Budgets(args) => costs::budgets(settings, args).await,
+        Command::Loadtest(args) => match gristmill_loadtest::run(&args).await? {
+            true => Ok(Exit::Success),
+            false => Ok(Exit::Failed),
+        },
         Command::Doctor(args) => doctor::doctor(settings, args).await,
         Command::Resume(args) => run::resume(settings, args, telemetry).await,
         Command::Cancel(args) => cancel::cancel(settings, args).await,

@@ -3,16 +3,21 @@
 //! The first SIGTERM (or Ctrl-C) drains: nothing new is taken, what runs may finish within the grace period.
 //! A second one hands back now.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use gristmill_backends::state::embedded::Synchronous;
+use gristmill_scheduler::budgets::CostsKeeper;
 use gristmill_scheduler::schedules::SchedulesKeeper;
 use gristmill_scheduler::triggers::TriggersKeeper;
 use gristmill_telemetry::Telemetry;
+use gristmill_telemetry::metrics::Metrics;
 use gristmill_worker_runtime::Drain;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::api::{ApiPart, bind};
@@ -55,7 +60,7 @@ pub async fn scheduler(settings: &Settings, args: SchedulerArgs, telemetry: &Tel
     let broker = open_broker(settings).await?;
     let scheduler = SchedulerPart::start(&home, broker, settings.message_version, telemetry).await?;
     let _reconciling = reconcile(&home);
-    let _keeping = keep_times(&home);
+    let _keeping = keep(&home, settings, telemetry);
     let _metrics = listen(telemetry, args.metrics, vec![scheduler.store.clone()]).await?;
     eprintln!("scheduler is ready");
     wait_for_end(&mut ends, None, || scheduler.is_broken()).await?;
@@ -117,7 +122,7 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     let mut worker = WorkerPart::start(&home, &broker, setup, telemetry).await?;
     let scheduler = SchedulerPart::start(&home, broker, settings.message_version, telemetry).await?;
     let _reconciling = reconcile(&home);
-    let _keeping = keep_times(&home);
+    let _keeping = keep(&home, settings, telemetry);
     let contacts = vec![scheduler.store.clone(), worker.store.clone()];
     let _metrics = listen(telemetry, metrics, contacts).await?;
     let api = match if args.no_api { None } else { bind(args.api).await? } {
@@ -146,11 +151,34 @@ pub async fn up(settings: &Settings, args: UpArgs, telemetry: &Telemetry) -> any
     Ok(Exit::Success)
 }
 
-/// Fires schedules and triggers, beside other processes that do the same: each fires once.
-fn keep_times(home: &Home) -> [AbortOnDrop; 2] {
+/// Fires schedules and triggers, counts costs and watches budgets, beside other processes that do the same: each is done
+/// once.
+fn keep(home: &Home, settings: &Settings, telemetry: &Telemetry) -> [AbortOnDrop; 4] {
     let schedules = SchedulesKeeper::new(home.state.clone(), home.artifacts.clone());
     let triggers = TriggersKeeper::new(home.state.clone(), home.artifacts.clone());
-    [AbortOnDrop(tokio::spawn(schedules.run())), AbortOnDrop(tokio::spawn(triggers.run()))]
+    let costs = CostsKeeper::new(home.state.clone(), settings.prices.clone(), settings.budgets.clone());
+    let ratios = measure(costs.ratios(), telemetry.metrics());
+    [
+        AbortOnDrop(tokio::spawn(schedules.run())),
+        AbortOnDrop(tokio::spawn(triggers.run())),
+        AbortOnDrop(tokio::spawn(costs.run())),
+        AbortOnDrop(tokio::spawn(ratios)),
+    ]
+}
+
+/// Shows what is spent of budgets as metrics. Those of a keeper that works no more, or of budgets that are gone, are zero.
+async fn measure(mut ratios: watch::Receiver<BTreeMap<String, f64>>, metrics: Arc<Metrics>) {
+    let mut shown: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let now = ratios.borrow_and_update().clone();
+        shown.extend(now.keys().cloned());
+        for budget in &shown {
+            metrics.budget_spent.with(&[budget]).set(now.get(budget).copied().unwrap_or_default());
+        }
+        if ratios.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Brings the registry's logs and their copies together, beside everything else: nothing waits for it, since

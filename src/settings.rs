@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use gristmill_pools::costs::{Budgets, Prices};
 use gristmill_protocol::wire;
 use gristmill_registry::{PublicKey, Signer};
 use serde::Deserialize;
@@ -103,6 +104,9 @@ pub struct Settings {
     pub message_version: u8,
     /// What pools are to be like, by name.
     pub pools: BTreeMap<String, PoolSettings>,
+    /// What slots cost, and what may be spent.
+    pub prices: Prices,
+    pub budgets: Budgets,
 }
 
 /// An artifact store that is named.
@@ -139,6 +143,10 @@ struct File {
     message_version: Option<u8>,
     #[serde(default)]
     pools: BTreeMap<String, PoolSettings>,
+    #[serde(default)]
+    prices: Prices,
+    #[serde(default)]
+    budgets: Budgets,
 }
 
 impl Settings {
@@ -165,6 +173,8 @@ impl Settings {
             },
             message_version: args.message_version.or(file.message_version).unwrap_or(wire::VERSION),
             pools: file.pools,
+            prices: file.prices,
+            budgets: file.budgets,
         };
         check_message_version(settings.message_version)?;
         for (name, pool) in &settings.pools {

@@ -42,7 +42,8 @@ fn speeds_are_measured_compared_and_reported() {
 #[test]
 fn waits_are_measured() {
     let place = Place::new();
-    let chain = ["chain", "--steps", "20", "--rounds", "1", "--starts", "5", "--worker-starts", "1", "--messages", "200"];
+    let chain =
+        ["chain", "--steps", "20", "--rounds", "1", "--starts", "5", "--worker-starts", "1", "--messages", "200"];
     assert!(figure(&loadtest(&place, &chain), "hop_ms_p50") > 0.0);
     let fan_out = ["fan-out", "--tasks", "300", "--rounds", "1", "--messages", "200"];
     assert!(figure(&loadtest(&place, &fan_out), "fan_out_seconds") > 0.0);
@@ -85,7 +86,16 @@ fn a_soak_tells_slopes() {
     let place = Place::new();
     // Too short for a verdict on growth that means anything; all that is looked at is there.
     let said = place.gristmill(&[
-        "loadtest", "--json", "--quiet", "soak", "--minutes", "0.3", "--every", "1", "--capacity-tasks", "1000",
+        "loadtest",
+        "--json",
+        "--quiet",
+        "soak",
+        "--minutes",
+        "0.3",
+        "--every",
+        "1",
+        "--capacity-tasks",
+        "1000",
     ]);
     let result: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{}", said.stderr));
     assert_eq!(figure(&result, "lost"), 0.0);

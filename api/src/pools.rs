@@ -3,17 +3,16 @@
 //! KEDA asks `GET /v1/pools/{name}/scale`. Each server of the API that is asked follows the policy by itself and
 //! remembers what it saw: several of them come to the same answers a few looks apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Json;
 use axum::extract::{Path, State};
-use gristmill_backends::state::Backlog;
 use gristmill_pools::policy::{Memory, Rules, decide};
 use gristmill_protocol::Timestamp;
-use gristmill_protocol::api::{Page, PoolItem, PoolScale, ScaleDecision};
+use gristmill_protocol::api::{Page, PoolItem, PoolScale};
 use gristmill_protocol::error::ErrorCode;
-use gristmill_scheduler::pools::{Thought, backlog, sight, tell, thoughts};
+use gristmill_scheduler::pools::{Thought, sight, tell};
 
 use crate::request::{Asked, Nothing};
 use crate::{Api, Refusal};
@@ -48,40 +47,8 @@ pub(crate) async fn pools(
     State(api): State<Arc<Api>>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Page<PoolItem>>, Refusal> {
-    let workers = api.state.workers().await?;
-    let schedulers = api.state.schedulers().await?;
-    let now = api.state.clock().await?.now;
-    let mut demand: BTreeMap<&str, u64> = BTreeMap::new();
-    for (pool, wanted) in schedulers.iter().flat_map(|scheduler| &scheduler.demand) {
-        *demand.entry(pool).or_default() += wanted;
-    }
-    let served = workers.iter().flat_map(|worker| &worker.pools).map(String::as_str);
     let scaled = api.scaled.rules.keys().map(String::as_str);
-    let names: BTreeSet<&str> = served.chain(demand.keys().copied()).chain(scaled).collect();
-    let mut items = Vec::with_capacity(names.len());
-    for name in names {
-        let of = || workers.iter().filter(|worker| worker.pools.iter().any(|pool| pool == name));
-        let Backlog { ready, out, work_ms, unknown } = backlog(&schedulers, name);
-        let decisions = thoughts(&*api.state, name, now).await?;
-        items.push(PoolItem {
-            name: name.to_owned(),
-            workers: of().filter(|worker| !worker.draining).count() as u32,
-            slots: of().filter(|worker| !worker.draining).map(|worker| worker.slots).sum(),
-            busy: of().map(|worker| worker.held.len() as u32).sum(),
-            demand: demand.get(name).copied().unwrap_or_default(),
-            ready,
-            out,
-            work_ms,
-            unknown,
-            decisions: decisions.into_iter().map(decision).collect(),
-        });
-    }
-    Ok(Json(Page { items, next: None }))
-}
-
-fn decision(thought: Thought) -> ScaleDecision {
-    let Thought { by, at, wanted, min, max, why, paid_ms, lost } = thought;
-    ScaleDecision { by, at_ms: at.0, wanted, min, max, why, paid_ms, lost }
+    Ok(Json(Page { items: gristmill_scheduler::pools::pools(&*api.state, scaled).await?, next: None }))
 }
 
 /// `GET /v1/pools/{name}/scale`

@@ -3,9 +3,12 @@
 //! The policy itself is pure ([`gristmill_pools::policy`]). Whoever follows it, `gristmill pool` on a machine or the API
 //! for KEDA, leaves its last decision in the document `pools/{pool}/{by}`, so that people can see what it thinks.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use gristmill_backends::state::{Backlog, SchedulerView, State, StateError, WorkerView};
 use gristmill_pools::policy::Sight;
 use gristmill_protocol::Timestamp;
+use gristmill_protocol::api::{PoolItem, ScaleDecision};
 use serde::{Deserialize, Serialize};
 
 /// What documents of decisions are called before pool and decider.
@@ -44,6 +47,42 @@ pub fn backlog(schedulers: &[SchedulerView], pool: &str) -> Backlog {
         work_ms: sum.work_ms.saturating_add(one.work_ms),
         unknown: sum.unknown + one.unknown,
     })
+}
+
+/// All pools of which anybody has heard, and those that are `named`.
+pub async fn pools(state: &dyn State, named: impl Iterator<Item = &str>) -> Result<Vec<PoolItem>, StateError> {
+    let (workers, schedulers) = (state.workers().await?, state.schedulers().await?);
+    let now = state.clock().await?.now;
+    let mut demand: BTreeMap<&str, u64> = BTreeMap::new();
+    for (pool, wanted) in schedulers.iter().flat_map(|scheduler| &scheduler.demand) {
+        *demand.entry(pool).or_default() += wanted;
+    }
+    let served = workers.iter().flat_map(|worker| &worker.pools).map(String::as_str);
+    let names: BTreeSet<&str> = served.chain(demand.keys().copied()).chain(named).collect();
+    let mut items = Vec::with_capacity(names.len());
+    for name in names {
+        let of = || workers.iter().filter(|worker| worker.pools.iter().any(|pool| pool == name));
+        let Backlog { ready, out, work_ms, unknown } = backlog(&schedulers, name);
+        let decisions = thoughts(state, name, now).await?;
+        items.push(PoolItem {
+            name: name.to_owned(),
+            workers: of().filter(|worker| !worker.draining).count() as u32,
+            slots: of().filter(|worker| !worker.draining).map(|worker| worker.slots).sum(),
+            busy: of().map(|worker| worker.held.len() as u32).sum(),
+            demand: demand.get(name).copied().unwrap_or_default(),
+            ready,
+            out,
+            work_ms,
+            unknown,
+            decisions: decisions.into_iter().map(decision).collect(),
+        });
+    }
+    Ok(items)
+}
+
+fn decision(thought: Thought) -> ScaleDecision {
+    let Thought { by, at, wanted, min, max, why, paid_ms, lost } = thought;
+    ScaleDecision { by, at_ms: at.0, wanted, min, max, why, paid_ms, lost }
 }
 
 /// A pool as its policy sees it; `starting` workers are known to whoever has started them alone.

@@ -45,6 +45,7 @@ metrics! {
     gauge pool_work: Gauge = "gristmill_pool_work_seconds" ["pool"] "Expected time of what waits and runs.";
     counter pool_lost: Counter = "gristmill_pool_lost_total" ["pool"] "Workers that ended by themselves.";
     counter pool_paid: Counter = "gristmill_pool_paid_seconds_total" ["pool"] "Time of worker processes.";
+    gauge budget_spent: Gauge = "gristmill_budget_spent_ratio" ["budget"] "What is spent of a budget, as a share of it.";
     gauge leases_held: Gauge = "gristmill_leases_held" [] "Attempts that this process holds or has given out.";
     counter leases_lost: Counter = "gristmill_leases_lost_total" [] "Leases that passed without a heartbeat.";
     gauge shards_owned: Gauge = "gristmill_shards_owned" [] "Shards of this scheduler; all schedulers' sum is 16.";

@@ -41,6 +41,11 @@ impl Heartbeat {
         Heartbeat { answered: Some(answered), ..self }
     }
 
+    /// The state that it beats to.
+    pub fn state(&self) -> Arc<dyn State> {
+        self.state.clone()
+    }
+
     /// Beats once; true when the store answered.
     pub async fn beat(&self) -> bool {
         let renewal = Renewal {
