@@ -131,7 +131,8 @@ pub async fn sizing(settings: &Settings, args: SizingArgs) -> anyhow::Result<Exi
 /// `gristmill pools`.
 pub async fn pools(settings: &Settings, args: ListArgs) -> anyhow::Result<Exit> {
     let home = Home::read(settings).await?;
-    let pools = told_pools(&*home.state, settings.pools.keys().map(String::as_str)).await?;
+    let named: Vec<&str> = settings.pools.keys().map(String::as_str).collect();
+    let pools = told_pools(&*home.state, &named).await?;
     print(args.json, &pools, || pools_text(&pools))
 }
 

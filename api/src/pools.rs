@@ -47,8 +47,8 @@ pub(crate) async fn pools(
     State(api): State<Arc<Api>>,
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Page<PoolItem>>, Refusal> {
-    let scaled = api.scaled.rules.keys().map(String::as_str);
-    Ok(Json(Page { items: gristmill_scheduler::pools::pools(&*api.state, scaled).await?, next: None }))
+    let scaled: Vec<&str> = api.scaled.rules.keys().map(String::as_str).collect();
+    Ok(Json(Page { items: gristmill_scheduler::pools::pools(&*api.state, &scaled).await?, next: None }))
 }
 
 /// `GET /v1/pools/{name}/scale`

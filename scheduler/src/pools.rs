@@ -50,7 +50,7 @@ pub fn backlog(schedulers: &[SchedulerView], pool: &str) -> Backlog {
 }
 
 /// All pools of which anybody has heard, and those that are `named`.
-pub async fn pools(state: &dyn State, named: impl Iterator<Item = &str>) -> Result<Vec<PoolItem>, StateError> {
+pub async fn pools(state: &dyn State, named: &[&str]) -> Result<Vec<PoolItem>, StateError> {
     let (workers, schedulers) = (state.workers().await?, state.schedulers().await?);
     let now = state.clock().await?.now;
     let mut demand: BTreeMap<&str, u64> = BTreeMap::new();
@@ -58,7 +58,7 @@ pub async fn pools(state: &dyn State, named: impl Iterator<Item = &str>) -> Resu
         *demand.entry(pool).or_default() += wanted;
     }
     let served = workers.iter().flat_map(|worker| &worker.pools).map(String::as_str);
-    let names: BTreeSet<&str> = served.chain(demand.keys().copied()).chain(named).collect();
+    let names: BTreeSet<&str> = served.chain(demand.keys().copied()).chain(named.iter().copied()).collect();
     let mut items = Vec::with_capacity(names.len());
     for name in names {
         let of = || workers.iter().filter(|worker| worker.pools.iter().any(|pool| pool == name));

@@ -1,12 +1,12 @@
 //! The loop that keeps sums and budgets. It runs in every scheduler process; the one that holds the lease works.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use gristmill_backends::state::{RunRecord, State, StateError};
-use gristmill_pools::costs::{Amount, AtLimit, Budgets, Period, Prices};
+use gristmill_pools::costs::{Amount, AtLimit, Budget, Budgets, Period, Prices};
 use gristmill_protocol::message::InboxEvent;
 use gristmill_protocol::{RunId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -187,25 +187,52 @@ impl CostsKeeper {
     /// Sees what was spent, writes it down, and says what is to be said.
     async fn look_at_budgets(&mut self, now: Timestamp) -> Result<(), StateError> {
         let counted = counting::open(&*self.state).await?.map_or(Timestamp(0), |(_, open)| open.place.0);
-        let budgets = &self.budgets.0;
-        let covers = |record: &RunRecord| {
-            budgets.values().any(|budget| budget.scope.covers(&record.namespace, &record.pipeline))
+        let budgets = self.budgets.clone();
+        let covers = move |record: &RunRecord| {
+            budgets.0.values().any(|budget| budget.scope.covers(&record.namespace, &record.pipeline))
         };
         self.open.look(&*self.state, &self.prices, counted, covers).await?;
-        let costs: Vec<(&RunRecord, Amount)> = self.open.costs(&self.prices, now).collect();
         // The days of the longest period are read once for all.
-        let periods = budgets.values().filter_map(|budget| period::around(budget.period, now));
-        let first = periods.map(|(from, _)| from.0 / DAY_MS).min();
-        let sums = match first {
+        let sums = match self.first_day(now) {
             Some(first) => super::sums(&*self.state, first, now.0 / DAY_MS).await?,
             None => super::Sums::default(),
         };
         let mut ratios = BTreeMap::new();
-        for (name, budget) in budgets {
+        for (name, budget, seen) in self.seen(&sums, now) {
+            let key = format!("{BUDGETS}{name}");
+            let before = match read::<BudgetDocument>(&*self.state, &key).await {
+                Err(StateError::Damaged { .. }) => {
+                    let found = in_time("read a budget", self.state.get(&key)).await?;
+                    (found.map_or(0, |found| found.version), None)
+                }
+                before => before?.map_or((0, None), |(version, before)| (version, Some(before))),
+            };
+            let (version, before) = before;
+            let (next, words) = BudgetDocument::next(&name, &budget, &self.prices.currency, before.as_ref(), seen);
+            if write(&*self.state, &key, version, &next).await? {
+                words.into_iter().for_each(|word| say(word, &next));
+            }
+            ratios.insert(name.clone(), next.ratio());
+            self.standing.insert(name, next);
+        }
+        self.ratios.send_replace(ratios);
+        Ok(())
+    }
+
+    /// The first day of the longest period of a budget, counted since 1970.
+    fn first_day(&self, now: Timestamp) -> Option<u64> {
+        let periods = self.budgets.0.values().filter_map(|budget| period::around(budget.period, now));
+        periods.map(|(from, _)| from.0 / DAY_MS).min()
+    }
+
+    /// What is seen of each budget: ended runs from the sums, and open ones.
+    fn seen(&self, sums: &super::Sums, now: Timestamp) -> Vec<(String, Budget, Seen)> {
+        let costs: Vec<(&RunRecord, Amount)> = self.open.costs(&self.prices, now).collect();
+        let seen = |budget: &Budget| {
             let covered =
                 || costs.iter().filter(|(record, _)| budget.scope.covers(&record.namespace, &record.pipeline)).copied();
             let around = period::around(budget.period, now);
-            let seen = match around {
+            match around {
                 Some((from, _)) => {
                     let days = sums.days.iter().filter(|day| day.day >= from.0 / DAY_MS);
                     let rows = days.flat_map(|day| day.rows());
@@ -218,65 +245,50 @@ impl CostsKeeper {
                     let (run, open) = most.map_or((None, Amount::ZERO), |(record, open)| (Some(record.run), open));
                     Seen { now, period: None, ended: Amount::ZERO, open, run }
                 }
-            };
-            let key = format!("{BUDGETS}{name}");
-            let before = match read::<BudgetDocument>(&*self.state, &key).await {
-                Err(StateError::Damaged { .. }) => {
-                    let found = in_time("read a budget", self.state.get(&key)).await?;
-                    (found.map_or(0, |found| found.version), None)
-                }
-                before => before?.map_or((0, None), |(version, before)| (version, Some(before))),
-            };
-            let (version, before) = before;
-            let (next, words) = BudgetDocument::next(name, budget, &self.prices.currency, before.as_ref(), seen);
-            if write(&*self.state, &key, version, &next).await? {
-                words.into_iter().for_each(|word| say(word, &next));
             }
-            ratios.insert(name.clone(), next.ratio());
-            self.standing.insert(name.clone(), next);
-        }
-        self.ratios.send_replace(ratios);
-        Ok(())
+        };
+        self.budgets.0.iter().map(|(name, budget)| (name.clone(), budget.clone(), seen(budget))).collect()
     }
 
     /// Cancels runs of budgets that are spent.
     async fn stop_runs(&mut self, now: Timestamp) -> Result<(), StateError> {
-        let stopping = self.standing.values().filter(|document| document.stops());
-        // A period that is over since the last look stops nothing any more.
-        let stopping =
-            stopping.filter(|document| document.period.is_none_or(|(from, until)| from <= now && now < until));
-        let stopping: Vec<&BudgetDocument> = stopping.collect();
+        let stopping: Vec<BudgetDocument> =
+            self.standing.values().filter(|document| document.stops() && document.holds_at(now)).cloned().collect();
         if stopping.is_empty() {
             self.cancelled.clear();
             return Ok(());
         }
         let open = open_runs(&*self.state).await?;
+        let stopped = self.stopped(&stopping, &open, now);
+        self.cancelled.retain(|run, _| stopped.iter().any(|(stopped, _)| stopped == run));
+        for (run, budget) in stopped {
+            if self.cancelled.get(&run).is_some_and(|at| *at <= now && now.since(*at) < AGAIN_MS) {
+                continue;
+            }
+            let cancel = InboxEvent::Cancel { run, by: format!("budget {budget}") };
+            in_time("cancel a run", self.state.post(run.shard(), cancel)).await?;
+            info!(%run, budget, "a run is cancelled: its budget is spent");
+            self.cancelled.insert(run, now);
+        }
+        Ok(())
+    }
+
+    /// The open runs that a spent budget covers, and its name.
+    fn stopped(&self, stopping: &[BudgetDocument], open: &[RunRecord], now: Timestamp) -> Vec<(RunId, String)> {
         let mut over: BTreeMap<RunId, Amount> = BTreeMap::new();
         if stopping.iter().any(|document| document.budget.period == Period::Run) {
             over.extend(self.open.costs(&self.prices, now).map(|(record, amount)| (record.run, amount)));
         }
-        let mut still_open = BTreeSet::new();
-        for record in &open {
-            let stops = |document: &&&BudgetDocument| {
+        let stops = |record: &RunRecord| {
+            let document = stopping.iter().find(|document| {
                 let budget = &document.budget;
-                debug_assert_eq!(budget.at_limit, AtLimit::Stop);
                 let is_over = budget.period != Period::Run
                     || over.get(&record.run).is_some_and(|amount| *amount >= budget.amount);
                 is_over && budget.scope.covers(&record.namespace, &record.pipeline)
-            };
-            let Some(document) = stopping.iter().find(stops) else { continue };
-            still_open.insert(record.run);
-            if self.cancelled.get(&record.run).is_some_and(|at| *at <= now && now.since(*at) < AGAIN_MS) {
-                continue;
-            }
-            let by = format!("budget {}", document.name);
-            let cancel = InboxEvent::Cancel { run: record.run, by };
-            in_time("cancel a run", self.state.post(record.run.shard(), cancel)).await?;
-            info!(run = %record.run, budget = document.name, "a run is cancelled: its budget is spent");
-            self.cancelled.insert(record.run, now);
-        }
-        self.cancelled.retain(|run, _| still_open.contains(run));
-        Ok(())
+            })?;
+            Some((record.run, document.name.clone()))
+        };
+        open.iter().filter_map(stops).collect()
     }
 }
 

@@ -53,6 +53,11 @@ impl BudgetDocument {
         self.spent.share_of(self.budget.amount)
     }
 
+    /// Whether its period isn't over: one that is since the last look stops nothing any more.
+    pub(super) fn holds_at(&self, now: Timestamp) -> bool {
+        self.period.is_none_or(|(from, until)| from <= now && now < until)
+    }
+
     /// Whether its runs are to be cancelled.
     pub fn stops(&self) -> bool {
         self.budget.at_limit == AtLimit::Stop && self.spent >= self.budget.amount
