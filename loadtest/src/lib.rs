@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn the_summary_tells_figures_beside_limits() {
         let summary = summary(&outcome("chain"));
-        assert!(summary.contains("tasks_per_second   9,120/s  rabbitmq round trips 21,000/s (0.43 ×)"), "{summary}");
+        assert!(summary.contains("tasks_per_second  9,120/s  rabbitmq round trips 21,000/s (0.43 ×)"), "{summary}");
         assert!(summary.ends_with("chain: passed in 12 s\n"), "{summary}");
     }
 }

@@ -164,7 +164,7 @@ fn series(m: &mut Markup, series: &[Series]) {
     if charts.is_empty() {
         return;
     }
-    section(m, "Over time", |m| {
+    section(m, "Series", |m| {
         m.el("div", &[class("charts")], |m| {
             for ((x_unit, unit), group) in &charts {
                 let names: Vec<&str> = group.iter().map(|one| one.name.as_str()).collect();

@@ -43,7 +43,8 @@ pub async fn mixed(program: &Program, place: &Place, args: &MixedArgs) -> anyhow
     let live = &place.live;
     let state = program.servers.state().await?;
     let file = place.folder.join("mixed.yaml");
-    std::fs::write(&file, pipeline(&data, args.trees)).context("failed to write the pipeline")?;
+    let scores = place.folder.join("scores.parquet");
+    std::fs::write(&file, pipeline(&data, &scores, args.trees)).context("failed to write the pipeline")?;
     live.phase("starting the cluster");
     let mut processes = program.cluster(&state, 1, args.workers, args.slots).await?;
     let (mut found, mut seconds, mut peaks) = (Found::default(), Vec::new(), Vec::new());
@@ -73,9 +74,10 @@ pub async fn mixed(program: &Program, place: &Place, args: &MixedArgs) -> anyhow
     Ok(all)
 }
 
-fn pipeline(data: &Path, trees: u32) -> String {
+fn pipeline(data: &Path, scores: &Path, trees: u32) -> String {
     // A path in double quotes is YAML as JSON is.
-    let source = Value::String(data.display().to_string());
+    let quoted = |path: &Path| Value::String(path.display().to_string());
+    let (source, output) = (quoted(data), quoted(scores));
     format!(
         "name: mixed
 steps:
@@ -100,7 +102,7 @@ steps:
       algorithm: {{ random_forest: {{ trees: {trees}, max_depth: 12 }} }}
   linear_quality: {{ validate: {{ model: linear, input: parts.test }} }}
   forest_quality: {{ validate: {{ model: forest, input: parts.test }} }}
-  scores: {{ score: {{ model: forest, input: trips }} }}
+  scores: {{ score: {{ model: forest, input: trips, output: {output} }} }}
 "
     )
 }

@@ -299,22 +299,39 @@ fn tell(found: &mut Found, samples: &Samples) -> bool {
 
 /// What each run adds, in the earlier half and the later: whether the later ones add no more.
 fn tell_per_run(found: &mut Found, name: &str, figure: &str, unit: &str, samples: &[(f64, f64, f64)]) -> bool {
-    let points: Vec<(f64, f64)> = samples.iter().map(|(_, runs, value)| (*runs, *value)).collect();
-    let (earlier, later) = points.split_at(points.len() / 2);
-    let (Some(earlier), Some(later)) = (Slope::fit(earlier), Slope::fit(later)) else {
-        found.note(format!("{name}: too few samples for a slope"));
+    let (earlier, later) = samples.split_at(samples.len() / 2);
+    let (Some(earlier), Some(later)) = (per_run(earlier), per_run(later)) else {
+        found.note(format!("{name}: too few samples for what a run adds"));
         return true;
     };
-    found.lower(&format!("{figure}_per_run"), later.per_x, unit);
-    let noise = earlier.margin + later.margin;
-    let more = later.per_x - earlier.per_x;
+    found.lower(&format!("{figure}_per_run"), later.0, unit);
+    // Two standard errors of the difference.
+    let noise = 2.0 * earlier.1.hypot(later.1);
+    let more = later.0 - earlier.0;
     // A journal that is written anew, and memory that an allocator takes in steps, say nothing of single runs.
     let is_judged = name == "redis used memory" || name == "redis keys";
-    let grows = is_judged && more > noise + TOLERATED_PER_RUN * earlier.per_x.abs();
+    let grows = is_judged && more > noise + TOLERATED_PER_RUN * earlier.0.abs();
     let verdict = if grows { " — later runs cost MORE" } else { "" };
     let show = |value: f64| crate::text::with_unit(value, if unit == "bytes" { unit } else { "" });
-    found.note(format!("{name}: each run adds {}, before {}{verdict}", show(later.per_x), show(earlier.per_x)));
+    found.note(format!("{name}: each run adds {}, before {}{verdict}", show(later.0), show(earlier.0)));
     !grows
+}
+
+/// What each run adds, with its standard error, by blocks of samples: a line's residuals would take growth that speeds up
+/// for noise. Nothing for fewer than three blocks in which runs ended.
+fn per_run(samples: &[(f64, f64, f64)]) -> Option<(f64, f64)> {
+    const BLOCKS: usize = 8;
+    let block = (samples.len() / BLOCKS).max(1);
+    let ends: Vec<_> = samples.iter().step_by(block).collect();
+    let pairs = ends.windows(2).filter(|pair| pair[1].1 > pair[0].1);
+    let rates: Vec<f64> = pairs.map(|pair| (pair[1].2 - pair[0].2) / (pair[1].1 - pair[0].1)).collect();
+    let count = rates.len() as f64;
+    if rates.len() < 3 {
+        return None;
+    }
+    let mean = rates.iter().sum::<f64>() / count;
+    let variance = rates.iter().map(|rate| (rate - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    Some((mean, (variance / count).sqrt()))
 }
 
 #[cfg(test)]
