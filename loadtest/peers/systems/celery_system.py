@@ -39,7 +39,7 @@ class CelerySystem(System):
                 except connection.channel_errors:
                     return 0
 
-        wait_until("both workers take tasks", lambda: consumers() == 2, 60, 0.1)
+        wait_until("both workers take tasks", lambda: consumers() == 2, 30, 0.1)
 
     def throughput(self, tasks: int) -> int:
         """A group."""

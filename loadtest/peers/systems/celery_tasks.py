@@ -14,7 +14,9 @@ from systems import flights, work
 
 LATE = os.environ.get("PEERS_CELERY_LATE") == "1"
 
-app = Celery("peers", broker=os.environ["GRISTMILL_BROKER"].replace("/%2f", "//"), backend=os.environ["GRISTMILL_STATE"])
+app = Celery(
+    "peers", broker=os.environ["GRISTMILL_BROKER"].replace("/%2f", "//"), backend=os.environ["GRISTMILL_STATE"]
+)
 app.conf.update(
     # "If you have many tasks with a short duration ... 64 or 128" (Optimizing: prefetch limits).
     worker_prefetch_multiplier=64,
@@ -28,7 +30,14 @@ app.conf.update(
 )
 
 noop = app.task(work.noop, name="noop")
-hop = app.task(lambda done, load: work.hop(load, done), name="hop")
+
+
+@app.task(name="hop")
+def hop(done: int, load: str) -> int:
+    """A step of a chain: a chain hands the result of the step before on as the first argument."""
+    return work.hop(load, done)
+
+
 total = app.task(work.total, name="total")
 nap = app.task(work.nap, name="nap", ignore_result=True)
 ingest = app.task(flights.ingest, name="ingest")

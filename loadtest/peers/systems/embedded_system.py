@@ -5,10 +5,10 @@ with `--durable`, which isn't set, as Redis and RabbitMQ of the others don't syn
 """
 
 import json
-from typing import Any
+import os
 
-from systems.driver import Figures, expect, run
-from systems.gristmill_system import GristmillSystem, chain_of, flights, flights_of, hops_of
+from systems.driver import expect, run
+from systems.gristmill_system import GristmillSystem
 
 
 class EmbeddedSystem(GristmillSystem):
@@ -23,9 +23,8 @@ class EmbeddedSystem(GristmillSystem):
         """Nothing."""
         self.program: str = self.options["program"]
         for name in ("GRISTMILL_BROKER", "GRISTMILL_STATE", "GRISTMILL_ARTIFACTS"):
-            import os
-
             os.environ.pop(name, None)
+            self.processes.env.pop(name, None)
 
     def to_end(self, pipeline: str, *more: str) -> str:
         """`gristmill run`."""

@@ -38,7 +38,7 @@ class GristmillSystem(System):
             self.processes.start(name, [self.program, "worker", "--slots", "1"], cwd=self.folder)
         self.processes.start("api", [self.program, "api", "--listen", "127.0.0.1:0"], cwd=self.folder)
         self.client = self._client()
-        wait_until("both workers are known", lambda: len(self.client.cluster.workers()) == 2, 60)
+        wait_until("both workers are known", lambda: len(list(self.client.cluster.workers())) == 2, 60)
 
     def _client(self) -> Any:
         import re
@@ -118,7 +118,7 @@ class GristmillSystem(System):
         began = time.time()
         ms = round(seconds * 1000)
         found = self.client.submit(f"name: crash\nsteps:\n  a: {{ noop: {{ tasks: {tasks}, ms: {ms} }} }}\n")
-        wait_until("a part has ended", lambda: found.view.steps[0].ended >= tasks * CRASH_AT, LOAD_SECONDS_MAX, 0.1)
+        wait_until("a part has ended", lambda: found.view().steps[0].ended >= tasks * CRASH_AT, LOAD_SECONDS_MAX, 0.1)
         self.processes.kill("two")
         view = found.wait(timeout=LOAD_SECONDS_MAX)
         step = view.steps[0]
