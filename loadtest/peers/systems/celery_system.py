@@ -18,7 +18,7 @@ class CelerySystem(System):
         celery = Path(sys.executable).parent / "celery"
         for name in ("one", "two"):
             # Gossip and mingle are talk between workers that nothing here needs.
-            command = [celery, "-A", "systems.celery_tasks", "worker", "--concurrency", "1", "--without-gossip",
+            command: list[str | Path] = [celery, "-A", "systems.celery_tasks", "worker", "--concurrency", "1", "--without-gossip",
                        "--without-mingle", "--loglevel", "WARNING", "-n", f"{name}@peers"]  # fmt: skip
             self.processes.start(name, command, cwd=self.folder)
         from systems import celery_tasks

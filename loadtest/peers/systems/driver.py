@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -95,7 +96,10 @@ class System:
         """Kills a worker in the middle of the naps, and counts."""
         self.begin_naps(tasks, seconds, "crash")
         began = time.time_ns()
-        ended = lambda: len(spans(self.marks, "crash")[1])  # noqa: E731
+
+        def ended() -> int:
+            return len(spans(self.marks, "crash")[1])
+
         wait_until("a part of the tasks has ended", lambda: ended() >= tasks * CRASH_AT, LOAD_SECONDS_MAX, 0.1)
         self.kill_worker()
         before, since = ended(), time.monotonic()
@@ -206,9 +210,7 @@ def run(kind: type[System]) -> None:
             if load in system.leaves_out:
                 continue
             try:
-                found["took"][load], found["figures"][load] = timed(
-                    lambda load=load, size=size: measure(system, load, size)
-                )
+                found["took"][load], found["figures"][load] = timed(partial(measure, system, load, size))
             except Exception as error:  # What went wrong stands in the table; the other loads still count.
                 found["failed"][load] = f"{type(error).__name__}: {error}"[:500]
                 print(f"{load} failed: {error!r}", file=sys.stderr)

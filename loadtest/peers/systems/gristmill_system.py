@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def flights(data: str) -> tuple[str, ...]:
 def hops_of(attempts: list[dict[str, Any]]) -> list[float]:
     """Milliseconds from each end to the next start."""
     found = sorted(attempts, key=lambda span: int(span["start_us"]))
-    return [(after["start_us"] - before["end_us"]) / 1e3 for before, after in zip(found, found[1:], strict=False)]
+    return [(after["start_us"] - before["end_us"]) / 1e3 for before, after in pairwise(found)]
 
 
 def flights_of(shown: dict[str, Any]) -> Figures:
