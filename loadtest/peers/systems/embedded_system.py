@@ -14,7 +14,7 @@ from systems.gristmill_system import GristmillSystem
 class EmbeddedSystem(GristmillSystem):
     """There is nothing to start: the times have it in them."""
 
-    leaves_out = {
+    leaves_out: ClassVar[dict[str, str]] = {
         "submissions": "a command is a run",
         "crash": "one process: when it dies, `gristmill resume` goes on with the run",
     }
