@@ -6,6 +6,7 @@ with `--durable`, which isn't set, as Redis and RabbitMQ of the others don't syn
 
 import json
 import os
+from typing import ClassVar
 
 from systems.driver import expect, run
 from systems.gristmill_system import GristmillSystem
