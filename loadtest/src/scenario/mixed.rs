@@ -108,7 +108,6 @@ steps:
 }
 
 /// Runs the pipeline once, as its user does; its seconds, the memory over time and at most, and what the program said.
-#[expect(clippy::type_complexity, reason = "it is taken apart where it is called")]
 async fn one_round(
     program: &Program,
     live: &Live,

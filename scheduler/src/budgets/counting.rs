@@ -1,7 +1,7 @@
 //! Adds runs to the sums as they end, each once: the sums of the day and up to where ends were counted stand in one
 //! document, which is written by compare-and-set.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use gristmill_backends::state::{RunRecord, State, StateError};
 use gristmill_pools::costs::Prices;
 use gristmill_protocol::limits::COST_DAYS_MAX;
@@ -51,8 +51,8 @@ pub(super) async fn count(state: &dyn State, prices: &Prices) -> Result<bool, St
     // What ended on a later day is counted when this one is written for the last time.
     let ended: Vec<RunRecord> = ended.into_iter().take_while(|record| day_of(record) <= open.today.day).collect();
     let since = open.place.0;
-    let counted = stream::iter(&ended).map(|record| costs(state, prices, record, since));
-    let counted: Vec<_> = counted.buffered(AT_ONCE).try_collect().await?;
+    let counted: Vec<_> = ended.iter().map(|record| costs(state, prices, record, since).boxed()).collect();
+    let counted: Vec<_> = stream::iter(counted).buffered(AT_ONCE).try_collect().await?;
     for (record, cost) in ended.iter().zip(counted) {
         if let Some((cost, models)) = cost {
             open.today.count(record, &cost, &models);
