@@ -12,6 +12,7 @@ use crate::scenario::chaos::ChaosArgs;
 use crate::scenario::fan_out::FanOutArgs;
 use crate::scenario::mixed::MixedArgs;
 use crate::scenario::recovery::RecoveryArgs;
+use crate::scenario::scaling::ScalingArgs;
 use crate::scenario::soak::SoakArgs;
 use crate::scenario::throughput::ThroughputArgs;
 use crate::scenario::upgrade::UpgradeArgs;
@@ -24,7 +25,8 @@ use crate::scoring::ScoringArgs;
   gristmill loadtest chain -o chain.json
   gristmill loadtest chain --compare chain.json --fail-on-worse 10
   gristmill loadtest bursts --shape burst --scale-downs 200
-  gristmill loadtest soak --minutes 30 --json")]
+  gristmill loadtest soak --minutes 30 --json
+  gristmill loadtest scaling --part rules --workers 200")]
 pub struct LoadtestArgs {
     #[command(flatten)]
     pub options: Options,
@@ -87,6 +89,9 @@ pub enum Scenario {
     Soak(SoakArgs),
     /// Two programs, old and new, side by side under load, replaced one process at a time, there and back.
     Upgrade(UpgradeArgs),
+    /// Scaling past this machine, simulated with the real core and policy: a thousand workers under four loads beside KEDA's
+    /// rule, growth to a million tasks, ten thousand workers, a day of a hundred thousand runs.
+    Scaling(ScalingArgs),
 }
 
 impl Scenario {
@@ -103,12 +108,13 @@ impl Scenario {
             Scenario::Recovery(_) => "recovery",
             Scenario::Soak(_) => "soak",
             Scenario::Upgrade(_) => "upgrade",
+            Scenario::Scaling(_) => "scaling",
         }
     }
 
     /// Whether it runs on RabbitMQ, Redis and S3.
     pub fn needs_servers(&self) -> bool {
-        !matches!(self, Scenario::Scoring(_))
+        !matches!(self, Scenario::Scoring(_) | Scenario::Scaling(_))
     }
 
     /// Whether it kills servers, or looks into their folders.
@@ -129,6 +135,7 @@ impl Scenario {
             Scenario::Recovery(args) => serde_json::to_value(args),
             Scenario::Soak(args) => serde_json::to_value(args),
             Scenario::Upgrade(args) => serde_json::to_value(args),
+            Scenario::Scaling(args) => serde_json::to_value(args),
         };
         match value.context("the settings can't be written as JSON")? {
             Value::Object(settings) => Ok(settings),

@@ -170,6 +170,8 @@ async fn perform(asked: &Scenario, place: &Place, servers: Option<&Servers>) -> 
         Scenario::Recovery(args) => scenario::recovery::recovery(&program()?, live, args).await,
         Scenario::Soak(args) => scenario::soak::soak(&program()?, place, args).await,
         Scenario::Upgrade(args) => scenario::upgrade::upgrade(&program()?, live, args).await,
+        // It computes for minutes: nothing else of this runtime waits for it.
+        Scenario::Scaling(args) => Ok(tokio::task::block_in_place(|| scenario::scaling::scaling(live, args))),
     }
 }
 

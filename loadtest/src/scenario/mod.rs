@@ -5,6 +5,7 @@ pub mod chaos;
 pub mod fan_out;
 pub mod mixed;
 pub mod recovery;
+pub mod scaling;
 pub mod soak;
 pub mod throughput;
 pub mod upgrade;
