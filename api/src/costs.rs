@@ -56,7 +56,8 @@ pub(crate) async fn costs(
     let to = asked.to_ms.map_or(today, |to| to / DAY_MS);
     let from = asked.from_ms.map_or(to.saturating_sub(DAYS - 1), |from| from / DAY_MS);
     // Times that are far ahead would have more digits than the keys of days.
-    if from > to || to - from >= COST_DAYS_MAX || to > today + COST_DAYS_MAX {
+    let is_reversed = asked.from_ms.zip(asked.to_ms).is_some_and(|(from, to)| from > to) || from > to;
+    if is_reversed || to - from >= COST_DAYS_MAX || to > today + COST_DAYS_MAX {
         let text = format!("`from_ms` and `to_ms` are at most {COST_DAYS_MAX} days apart, the earlier one first");
         return Err(Refusal::bad_input(text));
     }

@@ -547,7 +547,7 @@ async fn the_scripts_leave_these_keys() {
         gm:{logs}:log:a log stream: 1-0 a 77 t T b first
         gm:{logs}:names zset: a log 0
         gm:{workers}:seen zset: w-0000000000000002 T
-        gm:{workers}:view hash: w-0000000000000002 \x01\x84\xa5pools\x91\xa7default\xa5slots\x02\xa8draining\xc2\xa4held\x91\x92\x83\xa3run\xd9$run-0174876e800172508b3dde21b9edb7f3\xa4task\x82\xa5index\x00\xa3tag\x07\xa7attempt\x02\x83\xa4done\x01\xa5total\xc0\xa4unit\xa4rows
+        gm:{workers}:view hash: w-0000000000000002 \x01\x85\xa5pools\x91\xa7default\xa5slots\x02\xa8draining\xc2\xa5about\x84\xa6labels\x80\xa4host\xa0\xa3pid\x00\xa5reads\x00\xa4held\x91\x92\x83\xa3run\xd9$run-0174876e800172508b3dde21b9edb7f3\xa4task\x82\xa5index\x00\xa3tag\x07\xa7attempt\x02\x83\xa4done\x01\xa5total\xc0\xa4unit\xa4rows
     "#]].assert_eq(&dump(&server));
 
     let ended = AppendEntry { status: StatusChange::Ended(RunStatus::Failed), ..entry(run, 3) };
