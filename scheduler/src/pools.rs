@@ -88,6 +88,12 @@ fn decision(thought: Thought) -> ScaleDecision {
 /// A pool as its policy sees it; `starting` workers are known to whoever has started them alone.
 pub fn sight(now: Timestamp, workers: &[WorkerView], schedulers: &[SchedulerView], pool: &str, starting: u32) -> Sight {
     let Backlog { ready, out, work_ms, unknown } = backlog(schedulers, pool);
+    // What draining workers hold is theirs to finish; how long it takes is only known of all together.
+    let leaving = workers.iter().filter(|worker| worker.draining && worker.pools.iter().any(|name| name == pool));
+    let leaving = leaving.map(|worker| worker.held.len() as u64).sum::<u64>().min(out);
+    let stays =
+        |whole: u64| (u128::from(whole) * u128::from(ready + out - leaving) / u128::from((ready + out).max(1))) as u64;
+    let (out, work_ms, unknown) = (out - leaving, stays(work_ms), stays(unknown));
     let serving = || workers.iter().filter(|worker| worker.pools.iter().any(|name| name == pool));
     Sight {
         now,

@@ -422,6 +422,12 @@ impl World {
         let PoolBacklog { ready, out, work_us, unknown } = self.backlog;
         let (live, starting, draining) = (self.fleet.live(), self.fleet.starting(), self.fleet.draining());
         let now = Timestamp(self.now);
+        // What draining workers hold is theirs to finish, one task each.
+        let leaving = u64::from(draining).min(out);
+        let stays = |whole: u64| {
+            (u128::from(whole) * u128::from(ready + out - leaving) / u128::from((ready + out).max(1))) as u64
+        };
+        let (out, work_us, unknown) = (out - leaving, stays(work_us), stays(unknown));
         let sight = Sight { now, ready, out, work_ms: work_us / 1_000, unknown, live, starting, draining };
         let wanted = self.scaling.wanted(&sight);
         for _ in live + starting..wanted {

@@ -76,9 +76,10 @@ pub fn scaling(live: &Live, args: &ScalingArgs) -> Found {
         found.series.push(workers_over_time("day_workers", &outcome));
         tell(&mut found, "day", &outcome);
     }
-    found
-        .notes
-        .push("the optimum is a lower bound for who knows the future: see loadtest/scaling/src/optimum.rs".to_owned());
+    found.notes.push(
+        "the optimum is an estimate of what who knows the future would pay: see loadtest/scaling/src/optimum.rs"
+            .to_owned(),
+    );
     found
 }
 

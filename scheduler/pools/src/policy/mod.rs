@@ -3,7 +3,8 @@
 //! Up: as many as work off what is ready and out within the time that the pool's owner gives it, and never more than
 //! there are tasks for. Down: a worker for which there is a task stays; one that wasn't needed for a while is let go. When
 //! that while is what starting another costs, idling costs at most twice what who knows the future would pay (the
-//! ski-rental bound: Karlin et al., "Competitive Snoopy Caching", 1988).
+//! ski-rental bound: Karlin et al., "Competitive Snoopy Caching", 1988); the usual while is shorter, which is cheaper in most
+//! loads and has a worse worst case.
 
 #[cfg(test)]
 mod tests;
@@ -16,8 +17,6 @@ use gristmill_protocol::Timestamp;
 /// What a task of unknown length is taken for: so that some of them wake more than one worker, and a hundred thousand
 /// that turn out to take a millisecond don't wake a thousand.
 const UNKNOWN_MS: u64 = 1_000;
-/// Between two remembered looks; what is seen in between is kept as their highest.
-const REMEMBERED_EVERY_MS: u64 = 100;
 /// Workers that a pool may be allowed: more than anybody has on one queue, and sums stay far from overflowing.
 const WORKERS_MAX: u32 = 1_000_000;
 
@@ -77,7 +76,7 @@ pub struct Sight {
     pub now: Timestamp,
     /// Tasks that could begin if a slot were free.
     pub ready: u64,
-    /// Tasks that are out.
+    /// Tasks that are out with workers that stay: those that drain finish what they have.
     pub out: u64,
     /// Milliseconds of a slot that both are expected to take, as far as that is known.
     pub work_ms: u64,
@@ -92,7 +91,8 @@ pub struct Sight {
 /// What is remembered from one decision to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Memory {
-    /// The workers that were needed, at times that go up; of each only the later ones that needed fewer are kept.
+    /// Numbers of workers that were needed, each smaller than the one before, with the time at which fewer were seen to do
+    /// first; for the last one that of the last look.
     needed: VecDeque<(Timestamp, u32)>,
 }
 
@@ -173,20 +173,20 @@ fn needed(rules: &Rules, sight: &Sight) -> (u32, Why) {
 }
 
 impl Memory {
-    /// The most workers that were needed within the last `hold_ms`, now included.
+    /// The most workers that were needed until less than `hold_ms` ago. What was needed at one look counts as needed until
+    /// the next one, however much later that is.
     fn highest(&mut self, now: Timestamp, needed: u32, hold_ms: u64) -> u32 {
         if self.needed.back().is_some_and(|(at, _)| *at > now) {
             self.needed.clear();
         }
-        while self.needed.front().is_some_and(|(at, _)| now.since(*at) > hold_ms) {
+        match self.needed.back_mut() {
+            Some((until, before)) if *before > needed => *until = now,
+            _ => while self.needed.pop_back_if(|(_, before)| *before <= needed).is_some() {},
+        }
+        // Of what is needed now nobody knows until when it is.
+        self.needed.push_back((now, needed));
+        while self.needed.len() > 1 && self.needed.front().is_some_and(|(until, _)| now.since(*until) >= hold_ms) {
             self.needed.pop_front();
-        }
-        while self.needed.back().is_some_and(|(_, before)| *before <= needed) {
-            self.needed.pop_back();
-        }
-        // Often enough to be exact to a tenth of a second, and seldom enough to stay small.
-        if self.needed.back().is_none_or(|(at, _)| now.since(*at) >= REMEMBERED_EVERY_MS) {
-            self.needed.push_back((now, needed));
         }
         self.needed.front().map_or(needed, |(_, highest)| *highest)
     }

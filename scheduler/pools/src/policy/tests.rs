@@ -22,7 +22,7 @@ fn check(rules: &Rules, script: &str, expected: &Expect) {
             draining: 0,
         };
         let decision = decide(rules, &mut memory, &sight);
-        told += &format!("{at:>5}  {}  {}\n", decision.wanted, decision.why);
+        told += &format!("{at:<4} {}  {}\n", decision.wanted, decision.why);
     }
     expected.assert_eq(&told);
 }
@@ -37,15 +37,15 @@ fn one_task_wakes_a_pool_and_its_end_lets_it_go_after_a_while() {
         1.0  0 1 0 1 1
         1.5  0 0 0 0 1
         3.0  0 0 0 0 1
-        3.1  0 0 0 0 1
+        3.5  0 0 0 0 1
         ",
         &expect![[r#"
-                0  0  nothing is ready or out
-              0.5  1  0 s of work and 1 tasks of unknown length, to be done in 10 s with 2 slots each
-                1  1  0 s of work and 1 tasks of unknown length, to be done in 10 s with 2 slots each
-              1.5  1  they were needed within the last 2 s
-                3  1  they were needed within the last 2 s
-              3.1  0  nothing is ready or out
+            0    0  nothing is ready or out
+            0.5  1  0 s of work and 1 tasks of unknown length, to be done in 10 s with 2 slots each
+            1    1  0 s of work and 1 tasks of unknown length, to be done in 10 s with 2 slots each
+            1.5  1  they were needed within the last 2 s
+            3    1  they were needed within the last 2 s
+            3.5  0  nothing is ready or out
         "#]],
     );
 }
@@ -63,12 +63,12 @@ fn a_backlog_gets_the_workers_that_do_it_in_time_and_they_stay_while_there_is_wo
         12    0 0   0 0  3
         ",
         &expect![[r#"
-                0  4  70 s of work, to be done in 10 s with 2 slots each
-                2  4  100 tasks are left for those that work
-                5  4  12 tasks are left for those that work
-                6  4  they were needed within the last 2 s
-                9  1  1 s of work, to be done in 10 s with 2 slots each
-               12  0  nothing is ready or out
+            0    4  70 s of work, to be done in 10 s with 2 slots each
+            2    4  100 tasks are left for those that work
+            5    4  12 tasks are left for those that work
+            6    4  they were needed within the last 2 s
+            9    3  they were needed within the last 2 s
+            12   1  they were needed within the last 2 s
         "#]],
     );
 }
@@ -82,8 +82,8 @@ fn nobody_is_asked_for_without_a_task_and_the_owners_bounds_hold() {
         9  900 0  900 0  2
         ",
         &expect![[r#"
-                0  2  3 tasks for 2 slots each: more would idle
-                9  8  the most there may be; 45 would do
+            0    2  3 tasks for 2 slots each: more would idle
+            9    8  the most there may be; 45 would do
         "#]],
     );
     check(
@@ -92,7 +92,28 @@ fn nobody_is_asked_for_without_a_task_and_the_owners_bounds_hold() {
         0  0 0  0 0  0
         ",
         &expect![[r#"
-                0  2  the least there may be
+            0    2  the least there may be
+        "#]],
+    );
+}
+
+#[test]
+fn looks_that_are_far_apart_hold_what_was_needed_as_well() {
+    check(
+        &RULES,
+        "
+        0   100 0  70 0  0
+        30    0 0   0 0  4
+        60   90 0  70 0  4
+        90    0 0   0 0  4
+        120   0 0   0 0  4
+        ",
+        &expect![[r#"
+            0    4  70 s of work, to be done in 10 s with 2 slots each
+            30   4  they were needed within the last 2 s
+            60   4  70 s of work, to be done in 10 s with 2 slots each
+            90   4  they were needed within the last 2 s
+            120  0  nothing is ready or out
         "#]],
     );
 }
@@ -106,8 +127,8 @@ fn a_clock_that_goes_back_forgets_what_was_before() {
         50     0 0   0 0  4
         ",
         &expect![[r#"
-              100  4  70 s of work, to be done in 10 s with 2 slots each
-               50  0  nothing is ready or out
+            100  4  70 s of work, to be done in 10 s with 2 slots each
+            50   0  nothing is ready or out
         "#]],
     );
 }
