@@ -42,7 +42,7 @@ class CelerySystem(System):
         wait_until("both workers take tasks", lambda: consumers() == 2, 30, 0.1)
 
     def throughput(self, tasks: int) -> int:
-        """A group. `join`: `get` of a group looks at all results for each that comes, 41 s for 2,000."""
+        """A group. `join` rather than `get`: it was two to three times faster for 1,000 results."""
         from celery import group
 
         return sum(group(self.tasks.noop.s(at) for at in range(tasks))().join(timeout=LOAD_SECONDS_MAX))
