@@ -81,6 +81,7 @@ pub async fn pool(settings: &Settings, args: PoolArgs, telemetry: &Telemetry) ->
         by: host,
         json: args.json,
         rules,
+        idle_follows: asked.idle.is_none(),
         state: home.state.clone(),
         members: Members::new(recipe),
         memory: Memory::default(),
@@ -121,6 +122,8 @@ struct Pool {
     by: String,
     json: bool,
     rules: Rules,
+    /// Whether nobody has said how long to keep what isn't needed: then that follows from what a start takes.
+    idle_follows: bool,
     state: std::sync::Arc<dyn State>,
     members: Members,
     memory: Memory,
@@ -208,6 +211,9 @@ impl Pool {
                 // What was measured here is truer than what was assumed, by one part in four a start.
                 let took_ms = took.as_millis() as u64;
                 self.rules.start_up_ms = (self.rules.start_up_ms * 3 + took_ms) / 4;
+                if self.idle_follows {
+                    self.rules.idle_ms = Rules::idle_ms_for(self.rules.start_up_ms);
+                }
             }
             Change::Lost { how, worker, .. } => {
                 eprintln!("warning: {} ended by itself: {how}", id(worker));

@@ -45,7 +45,7 @@ impl PoolSettings {
         }
     }
 
-    /// Slots of each worker: the machine's cores, divided among the most workers there may be, unless said.
+    /// Slots of each worker: one, unless said.
     pub fn slots(&self) -> u32 {
         self.slots.unwrap_or(1)
     }
