@@ -29,7 +29,7 @@ import tempfile
 import time
 
 ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
-PEERS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serving_peers")
+PEERS = os.path.join(ROOT, "loadtest", "peers", "servers")
 ENVIRONMENTS = os.path.join(os.path.expanduser("~"), ".cache", "gristmill-serving")
 LEARNING = ["scikit-learn==1.9.1", "numpy==2.4.6", "pandas==3.1.1"]
 PACKAGES = {

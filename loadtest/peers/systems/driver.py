@@ -81,6 +81,10 @@ class System:
         """Trains, validates and scores the flights; the metrics and `rows`."""
         raise NotImplementedError
 
+    def scoring(self, seconds: float, rates: list[float]) -> Figures:
+        """Asks a server for predictions at these rates, so long each; at rising ones when none are given."""
+        raise NotImplementedError
+
     def own_processes(self) -> list[int]:
         """Processes beside those that `processes` has whose memory is the system's."""
         return []
@@ -94,8 +98,8 @@ class System:
 
     def crash(self, tasks: int, seconds: float) -> Figures:
         """Kills a worker in the middle of the naps, and counts."""
-        self.begin_naps(tasks, seconds, "crash")
         began = time.time_ns()
+        self.begin_naps(tasks, seconds, "crash")
 
         def ended() -> int:
             return len(spans(self.marks, "crash")[1])
@@ -187,6 +191,8 @@ def measure(system: System, load: str, size: dict[str, Any]) -> Figures:
         for name in ("logistic", "forest"):
             expect(f"{name} is of use ({metrics[name]:.3f})", metrics[name] > 0.85, True)
         return {"seconds": seconds, "peak_mib": peak(), "roc_auc": metrics["forest"]}
+    if load == "scoring":
+        return system.scoring(size["seconds"], size["rates"])
     if load == "crash":
         return system.crash(size["tasks"], size["seconds"])
     raise ValueError(f"there is no load `{load}`")

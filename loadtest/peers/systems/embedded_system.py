@@ -35,6 +35,7 @@ class EmbeddedSystem(GristmillSystem):
         self.processes.start("run", [self.program, "run", str(path), "--slots", "2", "--json", *more], cwd=self.folder)
         status = self.processes.running["run"].wait()
         expect("the exit code", status, 0)
+        # Ended by itself: nothing of it is to be stopped.
         del self.processes.running["run"]
         return str(json.loads(self.command("show", "--json"))["run"])
 

@@ -1,4 +1,5 @@
-"""Gristmill by its own commands: a scheduler, an API and two workers with one slot each, on RabbitMQ, Redis and S3.
+"""Gristmill by its own commands: a scheduler, an API and two workers with one slot each, on RabbitMQ and Redis, artifacts in
+a folder.
 
 Durable: a submission when it is answered; each decision in Redis (append-only file, synced each second, as for Celery's
 results) before anything follows from it; each result before its task counts as done. A killed worker's tasks run again.
@@ -34,6 +35,9 @@ class GristmillSystem(System):
     def start(self) -> None:
         """A private port for the API; workers are there when the cluster tells of them."""
         self.program: str = self.options["program"]
+        # Artifacts in a folder that all share, as the others' files are.
+        artifacts = str(self.folder / "artifacts")
+        os.environ["GRISTMILL_ARTIFACTS"] = self.processes.env["GRISTMILL_ARTIFACTS"] = artifacts
         self.processes.start("scheduler", [self.program, "scheduler"], cwd=self.folder)
         for name in ("one", "two"):
             self.processes.start(name, [self.program, "worker", "--slots", "1"], cwd=self.folder)
@@ -151,9 +155,8 @@ def hops_of(attempts: list[dict[str, Any]]) -> list[float]:
 
 def flights_of(shown: dict[str, Any]) -> Figures:
     """The metrics and the number of scored rows of a run of the flights."""
-    steps = shown["steps"]
-    auc = {kind: steps[f"{kind}-quality"]["metrics"]["roc_auc"] for kind in ("logistic", "forest")}
-    return auc | {"rows": steps["scores"]["rows"]}
+    auc = {model["name"]: model["metrics"]["roc_auc"] for model in shown["models"]}
+    return auc | {"rows": shown["steps"]["scores"]["rows"]}
 
 
 if __name__ == "__main__":
