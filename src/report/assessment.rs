@@ -4,9 +4,9 @@ use gristmill_ml::assess::{Assessment, ByGroup};
 use gristmill_ml::metrics::{Evaluation, MetricInterval, PairedTest};
 use gristmill_protocol::pipeline::steps::Wrong;
 
-use super::markup::{Markup, attr, class};
 use super::page::{note, table};
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Metrics of slices that are shown, the first two that all rows have; the evidence holds all.
 const SLICE_METRICS: [&str; 6] = ["roc_auc", "accuracy", "f1", "rmse", "mae", "r2"];

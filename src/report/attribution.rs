@@ -3,10 +3,10 @@
 use gristmill_ml::assess::attribution::{Attributed, Attributions, Unit};
 
 use super::charts::dot_with;
-use super::markup::{Markup, attr, class};
 use super::page::{note, table};
 use super::svg::{Scale, WIDTH, label, line};
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Inputs that are drawn.
 const INPUTS_SHOWN: usize = 15;

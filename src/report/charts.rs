@@ -3,9 +3,9 @@
 use gristmill_ml::metrics::{Bin, CalibrationBin, ClassCurve, Point, RegressionCharts, ScoreBin};
 use gristmill_ml::profile::Histogram;
 
-use super::markup::{Attr, Markup, attr, class};
 use super::svg::{Labels, Plane, Shape, label, line, px, rect};
 use crate::text;
+use gristmill_markup::{Attr, Markup, attr, class};
 
 /// A chart with its title and a sentence on how to read it.
 pub fn figure(m: &mut Markup, title: &str, caption: &str, inside: impl FnOnce(&mut Markup)) {

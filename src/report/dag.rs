@@ -7,10 +7,10 @@
 use gristmill_protocol::Timestamp;
 use gristmill_scheduler::history::History;
 
-use super::markup::{Markup, attr, class};
 use super::svg::{Shape, label, px, rect};
 use super::{state_class, state_icon};
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 const NODE_WIDTH: f64 = 158.0;
 const NODE_HEIGHT: f64 = 48.0;

@@ -9,9 +9,9 @@ use gristmill_scheduler::history::History;
 
 use super::charts;
 use super::gather::{Check, Dataset, Findings};
-use super::markup::{Markup, attr, class};
 use super::page::{note, section, table};
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Columns of a profile that are shown.
 const COLUMNS_SHOWN: usize = 200;

@@ -16,10 +16,10 @@ use super::assessment;
 use super::attribution;
 use super::charts;
 use super::gather::{Findings, FoundEvidence, FoundModel};
-use super::markup::{Markup, attr, class};
 use super::page::{note, section, table};
 use super::search;
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Input columns whose importance is shown.
 const IMPORTANCES_SHOWN: usize = 25;

@@ -24,7 +24,6 @@ mod dag;
 mod data;
 mod gather;
 mod learning;
-mod markup;
 mod page;
 mod search;
 mod svg;

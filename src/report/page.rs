@@ -6,10 +6,10 @@ use gristmill_protocol::output::Output;
 use gristmill_scheduler::history::{History, StepHistory, StepState};
 
 use super::gather::Findings;
-use super::markup::{Markup, attr, class};
 use super::{dag, data, learning, state_class, state_icon, timeline};
 use crate::show;
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Metrics that stand large at the top.
 const TILES_MAX: usize = 4;

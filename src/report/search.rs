@@ -4,10 +4,10 @@ use gristmill_learn::search::{Better, Trial};
 use gristmill_worker::documents::StudyReport;
 
 use super::charts::{dot, figure};
-use super::markup::{Markup, attr, class};
 use super::page::{note, table};
 use super::svg::{Labels, Plane};
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Trials that are listed.
 const TRIALS_SHOWN: usize = 10;

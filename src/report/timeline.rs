@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use gristmill_protocol::{Timestamp, WorkerId};
 use gristmill_scheduler::history::{AttemptHistory, AttemptOutcome, History};
 
-use super::markup::{Markup, attr, class};
 use super::svg::{Scale, Shape, label, line, px, rect};
 use crate::text;
 use crate::trace::Axis;
+use gristmill_markup::{Markup, attr, class};
 
 const WIDTH: f64 = 980.0;
 const LEFT: f64 = 96.0;

@@ -2,16 +2,15 @@
 //!
 //! **Invariant:** the same result gives the same bytes.
 
-mod markup;
 mod svg;
 
 use std::collections::BTreeMap;
 
-use self::markup::{Markup, attr, class};
 use self::svg::{Labels, Line};
 use crate::compare::{Comparison, Verdict};
 use crate::outcome::{Better, Distribution, Figure, Outcome, Series};
 use crate::text;
+use gristmill_markup::{Markup, attr, class};
 
 /// Figures that stand large at the top.
 const TILES: usize = 4;

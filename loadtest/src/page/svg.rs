@@ -1,7 +1,7 @@
 //! Charts: lines over a plane, with ticks at round numbers, in the page's colours.
 
-use super::markup::{Markup, attr, class};
 use crate::text;
+use gristmill_markup::{Markup, attr, class, px, round_values};
 
 pub const WIDTH: f64 = 460.0;
 pub const HEIGHT: f64 = 250.0;
@@ -56,16 +56,7 @@ impl Axis {
             let within = |value: &f64| (self.from - 1e-9..=self.to + 1e-9).contains(&value.log10());
             return all.filter(within).take(20).collect();
         }
-        let rough = (self.to - self.from) / 5.0;
-        let power = 10f64.powf(rough.log10().floor());
-        let step = match rough / power {
-            r if r < 1.5 => power,
-            r if r < 3.5 => 2.0 * power,
-            r if r < 7.5 => 5.0 * power,
-            _ => 10.0 * power,
-        };
-        let (first, last) = ((self.from / step - 1e-9).ceil() as i64, (self.to / step + 1e-9).floor() as i64);
-        (first..=last).take(20).map(|at| at as f64 * step).collect()
+        round_values(self.from, self.to, 5)
     }
 }
 
@@ -170,16 +161,6 @@ fn label(m: &mut Markup, classes: &str, at: (f64, f64), text: &str) {
     m.leaf("text", &[class(classes), attr("x", px(at.0)), attr("y", px(at.1))], text);
 }
 
-/// A pixel as it stands in an attribute: to a tenth; never NaN.
-fn px(value: f64) -> String {
-    if !value.is_finite() {
-        return "0".to_owned();
-    }
-    let text = format!("{value:.1}");
-    let text = text.strip_suffix(".0").unwrap_or(&text);
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
-}
-
 /// A tick's number: `12k` rather than `12,000`.
 fn short(value: f64) -> String {
     match value.abs() {
@@ -206,6 +187,6 @@ mod tests {
     #[test]
     fn what_is_no_number_is_drawn_at_the_edge() {
         let axis = Axis::straight([f64::NAN, f64::INFINITY].into_iter(), (0.0, 100.0));
-        assert_eq!((axis.at(f64::NAN), px(f64::NAN), px(-0.01)), (0.0, "0".to_owned(), "0".to_owned()));
+        assert_eq!(axis.at(f64::NAN), 0.0);
     }
 }
