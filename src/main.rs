@@ -85,6 +85,7 @@ use crate::problem::Exit;
 use crate::settings::Settings;
 
 fn main() -> ExitCode {
+    problem::end_with_reader();
     let cli = Cli::parse();
     let service = match &cli.command {
         Command::Scheduler(_) => "gristmill-scheduler",

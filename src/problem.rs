@@ -25,6 +25,22 @@ pub enum Exit {
     Cancelled = 4,
 }
 
+/// What a shell shows for a process that SIGPIPE has ended: 128 + 13.
+const CLOSED_PIPE: i32 = 141;
+
+/// Ends the process quietly when whoever reads its output has had enough, as `| head` does. `println!` panics then, since
+/// Rust's runtime ignores SIGPIPE; servers need that for their sockets.
+pub fn end_with_reader() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload_as_str().unwrap_or_default();
+        if message.starts_with("failed printing to stdout") && message.contains("Broken pipe") {
+            std::process::exit(CLOSED_PIPE);
+        }
+        usual(panic);
+    }));
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
         ExitCode::from(exit as u8)

@@ -262,6 +262,17 @@ fn a_folder_that_cannot_be_written_to_is_said_so() {
     }
 }
 
+#[test]
+fn whoever_stops_reading_ends_the_program_quietly() {
+    let place = Place::new();
+    let mut schema = place.command(&["schema"]);
+    let (stdout, stderr) = (std::process::Stdio::piped(), std::process::Stdio::piped());
+    let mut process = schema.stdout(stdout).stderr(stderr).spawn().expect("the program starts");
+    drop(process.stdout.take());
+    let said = Said::of(process.wait_with_output().expect("it ends"));
+    assert_eq!((said.code, said.stderr.as_str()), (Some(141), ""));
+}
+
 /// The shell's file size limit stands in for a full disk: writes past it fail as on one, and the rest goes on.
 #[test]
 fn a_full_disk_fails_the_run_and_a_resume_goes_on() {
