@@ -1,6 +1,7 @@
 //! `serve`: the registered models over HTTP and gRPC, by queue and of streams, until the process is told to end.
 
 mod follow;
+mod mirror;
 mod streams;
 
 use std::collections::BTreeSet;
@@ -23,6 +24,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::follow::{EndpointFollower, follow};
+use self::mirror::mirror;
 use crate::cli::{CaptureArgs, ServeArgs};
 use crate::cluster::queue_type;
 use crate::home::Home;
@@ -42,6 +44,15 @@ pub async fn serve(settings: &Settings, args: ServeArgs, telemetry: &Telemetry) 
         broker_of(settings, "--stream")?;
     }
     let mut ends = Ends::new()?;
+    let mirrored = if settings.is_distributed() { None } else { mirror(&settings.home)? };
+    let moved = mirrored.as_ref().map(|folder| Settings { home: folder.path().to_owned(), ..settings.clone() });
+    if moved.is_some() {
+        eprintln!(
+            "the home `{}` can't be written in: its state is copied aside for this process",
+            settings.home.display()
+        );
+    }
+    let settings = moved.as_ref().unwrap_or(settings);
     let home = Home::read(settings).await?;
     let mut online = OnlinePart::start(settings, home, args, telemetry).await?;
     tokio::select! {
