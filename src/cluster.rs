@@ -134,6 +134,7 @@ impl SchedulerPart {
             state: home.state.clone(),
             system,
             store: store.clone(),
+            pools: Mutex::default(),
             telling: Mutex::default(),
         };
         let observer = Arc::new(observer);
@@ -211,7 +212,7 @@ impl WorkerPart {
     ) -> anyhow::Result<WorkerPart> {
         let (drain, drained) = watch::channel(Drain::No);
         let id = WorkerId(random_bits() as u64);
-        let execute = Arc::new(Observed::new(execute, telemetry, id.to_string(), open.system));
+        let execute = Arc::new(Observed::new(execute, telemetry, id.to_string(), setup.slots, open.system));
         let broker = open.broker.clone();
         let grace = setup.grace;
         let config =

@@ -13,7 +13,7 @@ use gristmill_scheduler::pools::pools as told_pools;
 use serde::Serialize;
 
 use crate::home::Home;
-use crate::problem::Exit;
+use crate::problem::{Exit, Problem};
 use crate::settings::Settings;
 use crate::text::{self, Table};
 
@@ -130,6 +130,10 @@ pub async fn sizing(settings: &Settings, args: SizingArgs) -> anyhow::Result<Exi
 
 /// `gristmill pools`.
 pub async fn pools(settings: &Settings, args: ListArgs) -> anyhow::Result<Exit> {
+    if !settings.is_distributed() {
+        let problem = Problem::usage("there are no pools here: one process does all the work");
+        return Err(problem.hint("pools are on servers: set `GRISTMILL_STATE` and the others").into());
+    }
     let home = Home::read(settings).await?;
     let named: Vec<&str> = settings.pools.keys().map(String::as_str).collect();
     let pools = told_pools(&*home.state, &named).await?;

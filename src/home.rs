@@ -13,6 +13,7 @@ use gristmill_backends::state::redis::{RedisOptions, RedisState};
 use gristmill_protocol::RunId;
 use gristmill_registry::{PublicKey, Registry, Signer, TrustPolicy};
 
+use crate::measure;
 use crate::problem::Problem;
 use crate::settings::{ArtifactStore, Settings};
 
@@ -121,7 +122,11 @@ pub async fn connect_state(settings: &Settings) -> anyhow::Result<Arc<dyn State>
 
 async fn connect(settings: &Settings) -> anyhow::Result<States> {
     let url = settings.state.as_deref().context("no state is set")?;
-    let options = RedisOptions { allow_unsafe: settings.allow_unsafe_state, ..RedisOptions::default() };
+    let options = RedisOptions {
+        allow_unsafe: settings.allow_unsafe_state,
+        observer: measure::state_calls(),
+        ..RedisOptions::default()
+    };
     let state = RedisState::connect(url, options).await.context("failed to connect to the state")?;
     let heartbeat = state.another();
     Ok((Arc::new(state), Arc::new(heartbeat)))
@@ -129,14 +134,15 @@ async fn connect(settings: &Settings) -> anyhow::Result<States> {
 
 /// Opens the artifact store that the settings name.
 pub async fn open_artifacts(settings: &Settings) -> anyhow::Result<Arc<dyn Artifacts>> {
-    match &settings.artifacts {
-        None => open_folder(&settings.home.join("artifacts")),
-        Some(ArtifactStore::Folder(folder)) => open_folder(folder),
+    let store = match &settings.artifacts {
+        None => open_folder(&settings.home.join("artifacts"))?,
+        Some(ArtifactStore::Folder(folder)) => open_folder(folder)?,
         Some(ArtifactStore::S3(url)) => {
             let store = S3Artifacts::connect(url, S3Options::default()).await;
-            Ok(Arc::new(store.context("failed to open the artifact store")?))
+            Arc::new(store.context("failed to open the artifact store")?)
         }
-    }
+    };
+    Ok(measure::artifacts(store))
 }
 
 fn open_folder(folder: &Path) -> anyhow::Result<Arc<dyn Artifacts>> {

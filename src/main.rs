@@ -52,6 +52,7 @@ mod follow;
 mod home;
 mod init;
 mod intake;
+mod measure;
 mod models;
 mod observe;
 mod pool;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
+    measure::start(telemetry.metrics());
     let ended = runtime.block_on(dispatch(cli, &telemetry));
     telemetry.shutdown();
     match ended {

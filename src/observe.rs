@@ -4,6 +4,7 @@
 //! worker that made them; a message by whoever published it and whoever worked on it. Their ids follow from
 //! their names, so they meet in one tree though nobody passed them on.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gristmill_backends::broker::Message;
-use gristmill_backends::state::State;
+use gristmill_backends::state::{Backlog, State};
 use gristmill_protocol::message::{Assignment, Outcome};
 use gristmill_protocol::{AttemptRef, RunId};
 use gristmill_scheduler::history::History;
@@ -59,6 +60,8 @@ pub struct SchedulerObserver {
     pub system: System,
     /// The store, as the scheduler's looks at it find it.
     pub store: Arc<Contact>,
+    /// Pools that have had work.
+    pub pools: Mutex<BTreeSet<String>>,
     /// Runs that have ended and aren't told yet.
     pub telling: Mutex<JoinSet<()>>,
 }
@@ -113,6 +116,26 @@ impl Observe for SchedulerObserver {
     fn owns(&self, shards: usize, runs: usize) {
         self.metrics.shards_owned.with(&[]).set(shards as f64);
         self.metrics.runs_active.with(&[]).set(runs as f64);
+    }
+
+    fn backlog(&self, backlog: &BTreeMap<String, Backlog>) {
+        let mut known = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        let new: Vec<String> = backlog.keys().filter(|pool| !known.contains(*pool)).cloned().collect();
+        known.extend(new);
+        for pool in &*known {
+            // A pool without work isn't named any more.
+            let ready = backlog.get(pool).map_or(0, |backlog| backlog.ready);
+            self.metrics.queue_ready.with(&[pool]).set(ready as f64);
+        }
+        self.metrics.leases_held.with(&[]).set(backlog.values().map(|backlog| backlog.out).sum::<u64>() as f64);
+    }
+
+    fn waited(&self, pool: &str, wait: Duration) {
+        self.metrics.task_wait.with(&[pool]).record_time(wait);
+    }
+
+    fn leases_lost(&self, leases: usize) {
+        self.metrics.leases_lost.with(&[]).add(leases as u64);
     }
 
     fn store_answered(&self) {
@@ -179,19 +202,23 @@ pub struct Observed {
 /// Series that every task counts in, looked up once.
 struct Series {
     busy: Arc<Gauge>,
+    free: Arc<Gauge>,
     succeeded: Arc<Counter>,
     /// The histogram of the step that was met last: tasks of one step mostly come together.
     last: Mutex<Option<(String, Arc<Histogram>)>>,
 }
 
 impl Observed {
-    pub fn new(inner: Arc<dyn Execute>, telemetry: &Telemetry, worker: String, system: System) -> Observed {
+    /// Of a worker that runs up to `slots` tasks at a time.
+    pub fn new(inner: Arc<dyn Execute>, telemetry: &Telemetry, worker: String, slots: u32, system: System) -> Observed {
         let metrics = telemetry.metrics();
         let series = Series {
             busy: metrics.slots.with(&["busy"]),
+            free: metrics.slots.with(&["free"]),
             succeeded: metrics.tasks.with(&["succeeded"]),
             last: Mutex::default(),
         };
+        series.free.set(f64::from(slots));
         Observed { inner, spans: telemetry.spans(), metrics, worker, system, series }
     }
 
@@ -213,13 +240,16 @@ impl Execute for Observed {
         let (attempt, step, name) = (work.attempt, work.step.clone(), work.name.clone());
         let (spans, metrics, worker) = (self.spans.clone(), self.metrics.clone(), self.worker.clone());
         let started_us = wall_clock_us();
-        let (busy, succeeded) = (self.series.busy.clone(), self.series.succeeded.clone());
+        let Series { busy, free, succeeded, .. } = &self.series;
+        let (busy, free, succeeded) = (busy.clone(), free.clone(), succeeded.clone());
         let durations = self.durations_of(&step);
         busy.add(1.0);
+        free.add(-1.0);
         let working = self.inner.execute(work, control);
         Box::pin(async move {
             let outcome = working.await;
             busy.add(-1.0);
+            free.add(1.0);
             let ended_us = wall_clock_us();
             let (how, error) = told(&outcome);
             match how {

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Each look asks the state who works and what waits, asks the policy how many workers there should be, and starts or
-//! drains the difference. Workers of other machines count as they are; each machine's pool makes up for what they lack.
+//! drains the difference. Workers of other machines count as they are; pools of the same name on several machines divide what
+//! is to be started or let go.
 
 mod members;
 mod rules;
@@ -17,10 +18,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use gristmill_backends::state::{State, embedded::Synchronous};
-use gristmill_pools::policy::{Decision, Memory, Rules, Sight, decide};
+use gristmill_pools::policy::{Decision, Memory, Rules, Sight, decide, share};
 use gristmill_protocol::limits::DRAIN_MS;
 use gristmill_protocol::{Timestamp, WorkerId};
-use gristmill_scheduler::pools::{Thought, forget, sight, tell};
+use gristmill_scheduler::pools::{Thought, forget, sight, tell, thoughts};
 use gristmill_telemetry::Telemetry;
 use serde_json::json;
 use tokio::time::Instant;
@@ -39,6 +40,8 @@ use crate::settings::Settings;
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Between two decisions that are told though they say the same.
 const TELL_EVERY: Duration = Duration::from_secs(10);
+/// A pool on another machine that hasn't told anything for so long is gone.
+const SILENT: Duration = Duration::from_secs(30);
 /// The pause after a worker that ended before it took work; it doubles up to the longest.
 const START_PAUSE_FIRST: Duration = Duration::from_secs(1);
 const START_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -117,6 +120,15 @@ fn arguments(args: &PoolArgs, asked: &PoolSettings, labels: &BTreeMap<String, St
     arguments
 }
 
+/// What others are told of a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    wanted: u32,
+    live: u32,
+    starting: u32,
+    is_able: bool,
+}
+
 struct Pool {
     name: String,
     by: String,
@@ -132,8 +144,8 @@ struct Pool {
     not_before: Instant,
     /// The store's time at the last look.
     now: Timestamp,
-    /// The decision that was told last, and when.
-    told: Option<(Decision, Instant)>,
+    /// What was told last, and when.
+    told: Option<(Told, Instant)>,
     metrics: std::sync::Arc<gristmill_telemetry::metrics::Metrics>,
 }
 
@@ -149,7 +161,9 @@ impl Pool {
             }
         };
         let decision = decide(&self.rules, &mut self.memory, &seen);
-        self.act(&seen, &decision);
+        if let Err(error) = self.act(&seen, &decision).await {
+            tracing::warn!(error = &*error, "pools of other machines can't be seen; nothing is started or let go");
+        }
         self.measure(&seen, &decision);
         self.tell(&seen, decision).await;
     }
@@ -161,19 +175,31 @@ impl Pool {
         for change in self.members.look(&workers) {
             self.note(&change, now);
         }
+        let workers = self.members.correct(workers);
         Ok(sight(now, &workers, &schedulers, &self.name, self.members.count(Stage::Starting)))
     }
 
-    /// Starts or drains the difference between what there is here and what is wanted here.
-    fn act(&mut self, seen: &Sight, decision: &Decision) {
-        let mine = self.members.count(Stage::Live);
-        let elsewhere = seen.live.saturating_sub(mine);
-        let wanted = decision.wanted.saturating_sub(elsewhere);
-        let have = mine + self.members.count(Stage::Starting);
-        for _ in have..wanted {
-            if Instant::now() < self.not_before {
-                break;
-            }
+    /// Starts or drains this machine's part of the difference between what there is and what is wanted.
+    async fn act(&mut self, seen: &Sight, decision: &Decision) -> anyhow::Result<()> {
+        let (have, wanted) = (seen.live + seen.starting, decision.wanted);
+        if have == wanted {
+            return Ok(());
+        }
+        let others = self.others(seen.now).await?;
+        let have = have + others.iter().map(|other| other.starting).sum::<u32>();
+        // All divide alike, in the order of their names.
+        let at = others.partition_point(|other| other.by < self.by);
+        let part = |total: u32, mine: u32, theirs: &dyn Fn(&Thought) -> u32| {
+            let mut rooms: Vec<u32> = others.iter().map(theirs).collect();
+            rooms.insert(at, mine);
+            share(total, &rooms, at)
+        };
+        let room = |is_able: bool, max: u32| if is_able { max.saturating_sub(have) } else { 0 };
+        let lack = wanted.saturating_sub(have);
+        let to_start = part(lack, room(self.is_able(), self.rules.max), &|other| room(other.is_able, other.max));
+        let surplus = have.saturating_sub(wanted);
+        let to_drain = part(surplus, self.members.count(Stage::Live), &|other| other.live);
+        for _ in 0..to_start {
             match self.members.start() {
                 Ok(change) => self.note(&change, seen.now),
                 Err(error) => {
@@ -183,10 +209,25 @@ impl Pool {
                 }
             }
         }
-        for _ in wanted..have {
+        for _ in 0..to_drain {
             let Some(change) = self.members.drain_one() else { break };
             self.note(&change, seen.now);
         }
+        Ok(())
+    }
+
+    /// The pools of this name on other machines, by their names.
+    async fn others(&self, now: Timestamp) -> anyhow::Result<Vec<Thought>> {
+        let mut others = thoughts(&*self.state, &self.name, now).await?;
+        let silent_ms = SILENT.as_millis() as u64;
+        others.retain(|other| other.by != self.by && other.paid_ms.is_some() && now.since(other.at) < silent_ms);
+        others.sort_by(|one, other| one.by.cmp(&other.by));
+        Ok(others)
+    }
+
+    /// Whether workers can be started just now.
+    fn is_able(&self) -> bool {
+        Instant::now() >= self.not_before
     }
 
     fn start_later(&mut self) {
@@ -256,13 +297,16 @@ impl Pool {
 
     /// Says what was decided, when that is new or was said a while ago.
     async fn tell(&mut self, seen: &Sight, decision: Decision) {
-        let told = self.told.as_ref();
-        let changed = told.is_none_or(|(told, _)| told.wanted != decision.wanted);
-        if !changed && told.is_some_and(|(_, at)| at.elapsed() < TELL_EVERY) {
+        let (live, starting) = (self.members.count(Stage::Live), self.members.count(Stage::Starting));
+        let new = Told { wanted: decision.wanted, live, starting, is_able: self.is_able() };
+        let told = self.told.as_ref().filter(|(_, at)| at.elapsed() < TELL_EVERY).map(|(told, _)| told);
+        if told == Some(&new) {
             return;
         }
+        let is_decided = told.is_none_or(|told| told.wanted != new.wanted);
+        let changed = self.told.as_ref().is_none_or(|(told, _)| told.wanted != new.wanted);
         let why = decision.why.to_string();
-        if self.json {
+        if self.json && is_decided {
             let line = json!({
                 "at_ms": seen.now.0, "pool": self.name, "event": "decided", "wanted": decision.wanted, "live": seen.live,
                 "starting": seen.starting, "draining": seen.draining, "ready": seen.ready, "out": seen.out,
@@ -270,7 +314,7 @@ impl Pool {
                 "paid_ms": self.members.paid().as_millis() as u64, "lost": self.members.lost,
             });
             println!("{line}");
-        } else if changed {
+        } else if changed && !self.json {
             eprintln!("{} wanted: {why}", decision.wanted);
         }
         let thought = Thought {
@@ -282,11 +326,14 @@ impl Pool {
             why,
             paid_ms: Some(self.members.paid().as_millis() as u64),
             lost: Some(self.members.lost),
+            live,
+            starting,
+            is_able: new.is_able,
         };
         if let Err(error) = tell(&*self.state, &self.name, &thought).await {
             tracing::warn!(error = &error as &dyn std::error::Error, "a decision isn't told");
         }
-        self.told = Some((decision, Instant::now()));
+        self.told = Some((new, Instant::now()));
     }
 
     /// Ends all workers: they finish what they run within the grace of a process that is told to end, else hand back.

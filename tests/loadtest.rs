@@ -94,8 +94,8 @@ fn a_soak_tells_slopes() {
         "0.3",
         "--every",
         "1",
-        "--capacity-tasks",
-        "1000",
+        "--capacity-runs",
+        "30",
     ]);
     let result: Value = serde_json::from_str(&said.stdout).unwrap_or_else(|_| panic!("{}", said.stderr));
     assert_eq!(figure(&result, "lost"), 0.0);

@@ -3,7 +3,8 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 
@@ -64,6 +65,23 @@ fn outcomes(servers: &Servers, place: &Place, run: &str) -> BTreeMap<String, usi
     outcomes
 }
 
+/// A port that nobody listens at just now.
+fn free_port() -> u16 {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a port");
+    probe.local_addr().expect("an address").port()
+}
+
+/// What a process tells Prometheus.
+fn metrics(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+        .expect("it takes requests");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
+}
+
 fn is_alive(pid: &Value) -> bool {
     let looked = Command::new("kill").args(["-0", &pid.to_string()]).stderr(Stdio::null()).status();
     looked.expect("`kill` starts").success()
@@ -83,7 +101,8 @@ fn pipeline(place: &Place, name: &str, tasks: u32, ms: u32) {
 fn a_pool_comes_from_nothing_and_goes_back_to_it_without_a_task_being_killed_or_repeated() {
     let servers = Servers::start();
     let place = Place::new();
-    let _scheduler = servers.spawn_ready(&place, &["scheduler"], &[]);
+    let port = free_port();
+    let _scheduler = servers.spawn_ready(&place, &["scheduler", "--metrics", &format!("127.0.0.1:{port}")], &[]);
     let pool = Pool::start(&servers, &place, &["--max", "3", "--drain-time", "1", "--idle", "1"]);
     pipeline(&place, "burst", 60, 100);
     for _ in 0..2 {
@@ -97,6 +116,15 @@ fn a_pool_comes_from_nothing_and_goes_back_to_it_without_a_task_being_killed_or_
         assert!(empty["paid_ms"].as_u64() > Some(0));
     }
     wait_for("the end of the workers", || is_deserted(&servers, &place).then_some(()));
+    let metrics = metrics(port);
+    let value = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {metrics}")).parse::<f64>().expect("a number")
+    };
+    assert!(value("gristmill_task_wait_seconds_count{pool=\"default\"}") >= 120.0);
+    assert_eq!(value("gristmill_queue_ready{pool=\"default\"}"), 0.0);
+    assert_eq!(value("gristmill_leases_held"), 0.0);
+    assert!(value("gristmill_store_call_duration_seconds_count{verb=\"append\",result=\"ok\"}") > 0.0);
 
     // A worker that is killed is counted apart, and another takes its place.
     pipeline(&place, "long", 4, 3_000);

@@ -9,6 +9,7 @@ import { problem, prose } from './notice.js';
 import { badge, meter, note, section, setBadge, setMeter } from './parts.js';
 import { hashOf } from './router.js';
 import { madeText } from './output.js';
+import { runCost } from './run_cost.js';
 import { isOpen, stepStatus } from './status.js';
 import { facts, table } from './table.js';
 
@@ -29,6 +30,7 @@ export function overviewView(run) {
   const whyWaits = h('div', {});
   let open = isOpen(run.status);
   const steps = table('Steps', ['step', 'status', '~needs', '>tasks', '~>attempts', '~>rows', '>took', '~made']);
+  const cost = runCost(run.run);
   let leaving = new AbortController();
   let asked = null;
   let revealed = false;
@@ -56,7 +58,8 @@ export function overviewView(run) {
           : region),
       panel),
     whyWaits,
-    section('Steps', steps.element));
+    section('Steps', steps.element),
+    cost.element);
 
   return {
     element,
@@ -66,6 +69,7 @@ export function overviewView(run) {
       if (!revealed) requestAnimationFrame(() => reveal(region));
       revealed = true;
       if (chosen) showStep(panel, now, chosen);
+      cost.update(now);
       follow(steps.body, now.steps, (step) => step.name, (step) => stepRow(now, step), updateStep);
       open = isOpen(now.status);
       if (now.status === 'succeeded' && asked !== null) show(null);
@@ -74,6 +78,7 @@ export function overviewView(run) {
     },
     leave() {
       explain.stop();
+      cost.leave();
       leaving.abort();
     },
   };

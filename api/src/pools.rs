@@ -88,6 +88,9 @@ pub(crate) async fn scale(
             why: why.clone(),
             paid_ms: None,
             lost: None,
+            live: 0,
+            starting: 0,
+            is_able: false,
         };
         tell(&*api.state, &pool, &thought).await?;
     }

@@ -35,7 +35,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Some(url) => {
             let prefix = made.clone().unwrap_or_else(|| format!("listing-{}", std::process::id()));
             println!("prefix {prefix}");
-            Arc::new(RedisState::connect(&url, RedisOptions { prefix, allow_unsafe: true }).await?)
+            Arc::new(
+                RedisState::connect(&url, RedisOptions { prefix, allow_unsafe: true, ..RedisOptions::default() })
+                    .await?,
+            )
         }
         None => Arc::new(EmbeddedState::open(folder.path(), Synchronous::Normal)?),
     };

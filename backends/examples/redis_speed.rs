@@ -27,7 +27,11 @@ type Outcomes<T> = Result<T, Box<dyn Error + Send + Sync>>;
 async fn main() -> Outcomes<()> {
     let url = std::env::args().nth(1).unwrap_or_else(|| "redis://127.0.0.1/".to_owned());
     let prefix = format!("speed-{}", std::process::id());
-    let state = RedisState::connect(&url, RedisOptions { prefix: prefix.clone(), allow_unsafe: true }).await?;
+    let state = RedisState::connect(
+        &url,
+        RedisOptions { prefix: prefix.clone(), allow_unsafe: true, ..RedisOptions::default() },
+    )
+    .await?;
     let state = Arc::new(state);
     state.own(SHARD, OWNER, Duration::from_secs(3_600)).await?;
     let run = RunId::derive(Timestamp(1), "speed", "run", Some(SHARD));

@@ -15,7 +15,7 @@ use gristmill_backends::broker::Broker;
 use gristmill_backends::state::{Append, Backlog, Ownership, SchedulerView, State, StateError};
 use gristmill_protocol::fact::{Fact, RunStatus};
 use gristmill_protocol::limits::{EXPIRE_POLL_MS, SHARD_LEASE_MS, SHARD_RENEW_MS, STORE_CALL_MS};
-use gristmill_protocol::message::{InboxEntry, InboxEvent, InboxId};
+use gristmill_protocol::message::{ExpiryCause, InboxEntry, InboxEvent, InboxId, Report};
 use gristmill_protocol::twins::{Twin, left_out};
 use gristmill_protocol::{Digest, OwnerToken, RunId, Shard, Timestamp, WorkerId, wire};
 use gristmill_scheduler_core::{Effect, Event, PoolBacklog, PoolSeen, Scheduler, Step};
@@ -29,6 +29,7 @@ use crate::observe::{Observe, Unobserved};
 use crate::peers::{all_read, fair_share, pools_seen};
 use crate::shard::OwnedShard;
 use crate::sweep::Sweep;
+use crate::telling::Telling;
 use crate::work::Work;
 
 /// Entries read from one inbox at a time: a turn stays well under a tenth of a second.
@@ -74,6 +75,8 @@ pub(crate) enum Done {
     /// It is time to read the inboxes again.
     Paused,
     Polled(Polled),
+    /// It was said before its time what work there is.
+    Told,
     Swept(crate::sweep::Findings),
 }
 
@@ -126,6 +129,8 @@ pub struct Driver {
     read_at: ReadAt,
     /// The schedulers that were heard of last.
     others: Vec<SchedulerView>,
+    /// When it is said before its time what work there is.
+    telling: Telling,
     /// The version of messages that is written now.
     writes: u8,
     /// Workers on machines that may be taken away, and when they were heard of last.
@@ -161,6 +166,7 @@ impl Driver {
             take_overs: 0,
             read_at: ReadAt::default(),
             others: Vec::new(),
+            telling: Telling::new(),
             writes: wire::BASE,
             spot: BTreeMap::new(),
         })
@@ -213,6 +219,9 @@ impl Driver {
         if !self.polling && Instant::now() >= self.next_poll {
             self.begin_polling();
         }
+        if self.telling.is_due(|| self.core.demand()) {
+            self.begin_telling();
+        }
         let shards: Vec<Shard> = self.shards.keys().copied().collect();
         for shard in shards {
             self.begin_append(shard);
@@ -223,7 +232,7 @@ impl Driver {
     fn next_wake(&mut self) -> Instant {
         let core = self.core.next_deadline().map(|at| self.clock.when(at));
         let poll = if self.polling { Instant::now() + Duration::from_millis(EXPIRE_POLL_MS) } else { self.next_poll };
-        core.map_or(poll, |core| core.min(poll))
+        [core, self.telling.next_look()].into_iter().flatten().fold(poll, Instant::min)
     }
 
     fn begin_reading(&mut self) {
@@ -274,12 +283,10 @@ impl Driver {
         };
         let (known, patient) = (self.clock.store(), Instant::now() < self.no_taking_until);
         let ours: BTreeSet<Shard> = self.shards.keys().chain(self.to_take_again.keys()).copied().collect();
-        let me = SchedulerView {
-            instance: self.config.instance,
-            shards: self.shards.len() as u32,
-            demand: self.core.demand(),
-            backlog: self.backlog(),
-        };
+        let me = self.view();
+        if renew {
+            self.telling.tell(me.demand.clone());
+        }
         let others = std::mem::take(&mut self.others);
         let shards = self.config.shards.len();
         let poll = async move {
@@ -322,6 +329,31 @@ impl Driver {
         self.work.push(poll.boxed());
     }
 
+    /// Says what work there is. Should it not come through, it is said again within a second.
+    fn begin_telling(&mut self) {
+        let (state, me) = (self.state.clone(), self.view());
+        self.telling.tell(me.demand.clone());
+        let tell = async move {
+            if let Err(error) = in_time("announce a scheduler", state.announce(me)).await {
+                debug!(error = &error as &dyn std::error::Error, "what work there is isn't told");
+            }
+            Done::Told
+        };
+        self.work.push(tell.boxed());
+    }
+
+    /// This scheduler as others see it.
+    fn view(&mut self) -> SchedulerView {
+        let backlog = self.backlog();
+        self.config.observer.backlog(&backlog);
+        SchedulerView {
+            instance: self.config.instance,
+            shards: self.shards.len() as u32,
+            demand: self.core.demand(),
+            backlog,
+        }
+    }
+
     /// By pool, the work of the runs that are ours, for whoever decides how many workers there are.
     fn backlog(&mut self) -> BTreeMap<String, Backlog> {
         let told =
@@ -350,7 +382,7 @@ impl Driver {
 
     async fn finished(&mut self, done: Done) {
         match done {
-            Done::Effects | Done::Paused => {}
+            Done::Effects | Done::Paused | Done::Told => {}
             Done::Inbox(Ok(entries), begun) => {
                 if entries.len() < INBOX_READ_MAX {
                     self.read_at = begun;
@@ -417,9 +449,12 @@ impl Driver {
                 },
                 InboxEvent::Cancel { run, by } => events.push(Event::CancelAsked { run, by }),
                 InboxEvent::Finished { worker, reports } => {
+                    reports.iter().for_each(|report| self.tell_wait(report));
                     events.extend(reports.into_iter().map(|report| Event::Reported { worker, report }));
                 }
                 InboxEvent::Expired { ended } => {
+                    let lost = ended.iter().filter(|ended| ended.cause == ExpiryCause::Lost).count();
+                    self.config.observer.leases_lost(lost);
                     events.extend(ended.into_iter().map(|expired| match self.spot.contains_key(&expired.worker) {
                         true => Event::Preempted(expired),
                         false => Event::Expired(expired),
@@ -437,6 +472,16 @@ impl Driver {
         self.turn(events);
         for shard in unread {
             self.reassert(shard).await;
+        }
+    }
+
+    /// How long an attempt that has ended waited for a slot, where both are known: when it was given out, and when it
+    /// began by its worker's clock.
+    fn tell_wait(&self, report: &Report) {
+        let Report { attempt, started_us, .. } = report;
+        let given_out = self.core.given_out(*attempt).filter(|_| *started_us > 0);
+        if let (Some(Timestamp(since)), Some(pool)) = (given_out, self.core.pool_of(attempt.run, attempt.task.index)) {
+            self.config.observer.waited(pool, Duration::from_micros(started_us.saturating_sub(since * 1_000)));
         }
     }
 
@@ -458,6 +503,9 @@ impl Driver {
         let mut count = 0;
         let step = self.core.turn(now, events.into_iter().inspect(|_| count += 1));
         self.config.observer.turned(count);
+        if count > 0 {
+            self.telling.stir();
+        }
         if cfg!(debug_assertions) {
             self.core.check_invariants();
         }

@@ -11,6 +11,7 @@
 //! calls.rs     no store call lasts for ever
 //! observe.rs   who is told what happens, for traces and metrics
 //! peers.rs     how schedulers share shards and room
+//! telling.rs   when it is said before its time what work there is
 //! clock.rs     the store's time between two looks at it, and when not to trust it
 //! submit.rs    making a run
 //! explain.rs   why a run is where it is
@@ -50,6 +51,7 @@ pub mod submit;
 mod sweep;
 mod tail;
 mod takeover;
+mod telling;
 pub mod text;
 pub mod triggers;
 mod work;

@@ -1,8 +1,10 @@
 //! Who is told what a scheduler does: for traces and metrics, which this crate knows nothing of.
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
+use gristmill_backends::state::Backlog;
 use gristmill_protocol::RunId;
 use gristmill_protocol::message::Assignment;
 
@@ -27,6 +29,15 @@ pub trait Observe: Debug + Send + Sync {
 
     /// A run has ended, as its journal says.
     fn run_ended(&self, _run: RunId) {}
+
+    /// By pool, what waits and what is out of the runs that are its; at least once a second.
+    fn backlog(&self, _backlog: &BTreeMap<String, Backlog>) {}
+
+    /// An attempt began so long after it was given out to a pool.
+    fn waited(&self, _pool: &str, _wait: Duration) {}
+
+    /// So many leases have run out without a heartbeat.
+    fn leases_lost(&self, _leases: usize) {}
 
     /// What the scheduler owns now.
     fn owns(&self, _shards: usize, _runs: usize) {}

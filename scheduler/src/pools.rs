@@ -36,6 +36,14 @@ pub struct Thought {
     pub paid_ms: Option<u64>,
     /// Workers that ended without being told to; where it starts them itself.
     pub lost: Option<u64>,
+    /// Its own workers that take work, and that are on their way.
+    #[serde(default)]
+    pub live: u32,
+    #[serde(default)]
+    pub starting: u32,
+    /// Whether it starts workers and could just now.
+    #[serde(default)]
+    pub is_able: bool,
 }
 
 /// What is ready and out in a pool, summed over the schedulers.
@@ -81,7 +89,7 @@ pub async fn pools(state: &dyn State, named: &[&str]) -> Result<Vec<PoolItem>, S
 }
 
 fn decision(thought: Thought) -> ScaleDecision {
-    let Thought { by, at, wanted, min, max, why, paid_ms, lost } = thought;
+    let Thought { by, at, wanted, min, max, why, paid_ms, lost, .. } = thought;
     ScaleDecision { by, at_ms: at.0, wanted, min, max, why, paid_ms, lost }
 }
 

@@ -251,12 +251,15 @@ fn status_change(fact: &Fact) -> StatusChange {
 }
 
 /// Encodes facts into as few entries as the size limit and changes of the run's status allow.
-fn encode_entries(run: RunId, head: &mut u64, facts: Vec<Fact>, mut settled: Vec<u32>, entries: &mut Vec<AppendEntry>) {
+///
+/// What is settled goes with the first entry, or with that of the last resume: at the end before it the store forgets all
+/// that was settled until then, and a resume comes with all of it.
+fn encode_entries(run: RunId, head: &mut u64, facts: Vec<Fact>, settled: Vec<u32>, entries: &mut Vec<AppendEntry>) {
+    let first = entries.len();
     let mut push = |facts: Vec<Fact>, status: StatusChange| {
         for body in split_bodies(facts) {
             *head += 1;
-            let settled = std::mem::take(&mut settled);
-            entries.push(AppendEntry { run, position: *head, body, settled, status: StatusChange::None });
+            entries.push(AppendEntry { run, position: *head, body, settled: Vec::new(), status: StatusChange::None });
         }
         if let Some(last) = entries.last_mut() {
             last.status = status;
@@ -272,6 +275,11 @@ fn encode_entries(run: RunId, head: &mut u64, facts: Vec<Fact>, mut settled: Vec
     }
     if !pending.is_empty() {
         push(pending, StatusChange::None);
+    }
+    let ours = &mut entries[first..];
+    let at = ours.iter().rposition(|entry| entry.status == StatusChange::Reopened).unwrap_or(0);
+    if let Some(entry) = ours.get_mut(at) {
+        entry.settled = settled;
     }
 }
 
@@ -319,6 +327,18 @@ mod tests {
             read.extend(body.facts);
         }
         assert_eq!(read, facts);
+    }
+
+    #[test]
+    fn what_is_settled_comes_after_an_end_that_is_resumed_in_the_same_append() {
+        let (run, mut head, mut entries) = (RunId::from_u128(1), 4, Vec::new());
+        let over = Fact::RunEnded { at: Timestamp(1), status: RunStatus::Failed };
+        let resumed = Fact::Resumed { at: Timestamp(2), by: "me".to_owned() };
+        encode_entries(run, &mut head, vec![ended("a"), over, resumed, ended("b")], vec![3, 7], &mut entries);
+        let settled: Vec<_> = entries.iter().map(|entry| (entry.position, entry.settled.as_slice())).collect();
+        assert_eq!(settled, [(5, &[][..]), (6, &[3, 7]), (7, &[])]);
+        encode_entries(run, &mut head, vec![ended("c")], vec![9], &mut entries);
+        assert_eq!((entries[3].settled.as_slice(), entries[0].settled.as_slice()), (&[9][..], &[][..]));
     }
 
     #[test]

@@ -119,6 +119,20 @@ impl Members {
         self.paid + self.by_pid.values().map(|member| member.since.elapsed()).sum::<Duration>()
     }
 
+    /// What workers say of themselves, put right by what is known here before they say it: who was told to go, and whose
+    /// process has ended.
+    pub fn correct(&self, mut workers: Vec<WorkerView>) -> Vec<WorkerView> {
+        workers.retain_mut(|view| {
+            if !self.recipe.has_started(view) {
+                return true;
+            }
+            let member = self.by_pid.get(&view.about.pid);
+            view.draining |= member.is_some_and(|member| member.stage == Stage::Draining);
+            member.is_some()
+        });
+        workers
+    }
+
     /// Starts one worker.
     pub fn start(&mut self) -> anyhow::Result<Change> {
         let child = Command::new(&self.recipe.program)

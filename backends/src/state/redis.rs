@@ -35,6 +35,7 @@ use redis::{Cmd, Value, cmd};
 use tokio::time::Instant;
 
 use self::codec::{Presence, RECORD_FIELDS, Read, attempt_text, inbox_id_text, outcome_text, status_text, token_text};
+pub use self::link::ObserveCalls;
 use self::link::{Address, Ask, Links};
 use self::scripts::{Call, Script};
 use super::{
@@ -59,11 +60,13 @@ pub struct RedisOptions {
     pub prefix: String,
     /// Takes a server that may lose data (no append-only file, or one that evicts keys), with a warning.
     pub allow_unsafe: bool,
+    /// Who is told of calls.
+    pub observer: Option<Arc<dyn ObserveCalls>>,
 }
 
 impl Default for RedisOptions {
     fn default() -> RedisOptions {
-        RedisOptions { prefix: "gm".to_owned(), allow_unsafe: false }
+        RedisOptions { prefix: "gm".to_owned(), allow_unsafe: false, observer: None }
     }
 }
 
@@ -80,7 +83,7 @@ impl RedisState {
     /// When the server can't be reached, or must not be the store: it is older than 6.2, has no append-only file
     /// or evicts keys. The error says what to change.
     pub async fn connect(url: &str, options: RedisOptions) -> Result<RedisState, StateError> {
-        let links = Links::new(Arc::new(Address::new(url, options.allow_unsafe)?));
+        let links = Links::new(Arc::new(Address::new(url, options.allow_unsafe, options.observer)?));
         links.connect("connect to Redis").await?;
         Ok(RedisState { links, prefix: options.prefix.into() })
     }

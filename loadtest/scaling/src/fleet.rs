@@ -18,14 +18,17 @@ enum Stage {
 struct Member {
     stage: Stage,
     since_ms: u64,
-    /// What it works on; its last one ends the delivery.
-    holds: Vec<AttemptRef>,
+    /// The deliveries that it works on, one a slot.
+    holds: Vec<Vec<AttemptRef>>,
 }
 
 /// All workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Fleet {
+    slots: usize,
     members: BTreeMap<Number, Member>,
+    /// Those that take work and have a slot free, and those of them that work on nothing.
+    free: BTreeSet<Number>,
     idle: BTreeSet<Number>,
     next: Number,
     paid_ms: u64,
@@ -37,6 +40,23 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
+    /// Nobody yet; each worker will run so many deliveries at a time.
+    pub(crate) fn new(slots: u32) -> Fleet {
+        Fleet {
+            slots: slots.max(1) as usize,
+            members: BTreeMap::new(),
+            free: BTreeSet::new(),
+            idle: BTreeSet::new(),
+            next: 0,
+            paid_ms: 0,
+            starts: 0,
+            most: 0,
+            live: 0,
+            starting: 0,
+            draining: 0,
+        }
+    }
+
     pub(crate) fn live(&self) -> u32 {
         self.live
     }
@@ -47,6 +67,12 @@ impl Fleet {
 
     pub(crate) fn draining(&self) -> u32 {
         self.draining
+    }
+
+    /// Attempts that are with workers that finish what they have and go.
+    pub(crate) fn leaving(&self) -> u64 {
+        let leaving = self.members.values().filter(|member| member.stage == Stage::Draining);
+        leaving.flat_map(|member| &member.holds).map(|delivery| delivery.len() as u64).sum()
     }
 
     /// Worker-milliseconds, from the start of each process to its end or to now.
@@ -74,43 +100,51 @@ impl Fleet {
             self.starting -= 1;
             self.live += 1;
             self.idle.insert(number);
+            self.free.insert(number);
         }
     }
 
     /// A worker with a free slot takes a delivery.
     pub(crate) fn take(&mut self, attempts: &[AttemptRef]) -> Option<Number> {
-        let number = self.idle.pop_first()?;
-        if let Some(member) = self.members.get_mut(&number) {
-            member.holds = attempts.to_vec();
+        let number = self.free.first().copied()?;
+        let member = self.members.get_mut(&number)?;
+        member.holds.push(attempts.to_vec());
+        self.idle.remove(&number);
+        if member.holds.len() >= self.slots {
+            self.free.remove(&number);
         }
         Some(number)
     }
 
-    pub(crate) fn has_idle(&self) -> bool {
-        !self.idle.is_empty()
+    pub(crate) fn has_free(&self) -> bool {
+        !self.free.is_empty()
     }
 
     /// Whether the worker holds this still: one that was lost does not.
     pub(crate) fn holds(&self, number: Number, attempt: AttemptRef) -> bool {
-        self.members.get(&number).is_some_and(|member| member.holds.contains(&attempt))
+        self.members.get(&number).is_some_and(|member| member.holds.iter().flatten().any(|held| *held == attempt))
     }
 
-    /// The worker is done with all that it held.
-    pub(crate) fn done(&mut self, number: Number, now: u64) {
+    /// The worker is done with the delivery that has this attempt.
+    pub(crate) fn done(&mut self, number: Number, attempt: AttemptRef, now: u64) {
         let Some(member) = self.members.get_mut(&number) else { return };
-        member.holds.clear();
+        member.holds.retain(|delivery| !delivery.contains(&attempt));
+        let is_idle = member.holds.is_empty();
         match member.stage {
             Stage::Live => {
-                self.idle.insert(number);
+                self.free.insert(number);
+                if is_idle {
+                    self.idle.insert(number);
+                }
             }
-            Stage::Draining => self.end(number, now),
-            Stage::Starting => {}
+            Stage::Draining if is_idle => self.end(number, now),
+            Stage::Draining | Stage::Starting => {}
         }
     }
 
     /// Lets one worker go: an idle one, else one that finishes what it has first. Those that start come up before.
     pub(crate) fn drain_one(&mut self, now: u64) -> bool {
-        if let Some(number) = self.idle.pop_last() {
+        if let Some(number) = self.idle.last().copied() {
             self.end(number, now);
             return true;
         }
@@ -119,6 +153,7 @@ impl Fleet {
         if let Some(member) = self.members.get_mut(&number) {
             member.stage = Stage::Draining;
         }
+        self.free.remove(&number);
         self.live -= 1;
         self.draining += 1;
         true
@@ -129,8 +164,7 @@ impl Fleet {
         let live = self.members.iter().filter(|(_, member)| member.stage == Stage::Live);
         let numbers: Vec<Number> = live.map(|(&number, _)| number).step_by(nth.max(1)).collect();
         let lose = |number| {
-            let held = self.members.get(&number).map(|member| member.holds.clone()).unwrap_or_default();
-            self.idle.remove(&number);
+            let held = self.members.get(&number).map(|member| member.holds.concat()).unwrap_or_default();
             self.end(number, now);
             (number, held)
         };
@@ -138,6 +172,8 @@ impl Fleet {
     }
 
     fn end(&mut self, number: Number, now: u64) {
+        self.idle.remove(&number);
+        self.free.remove(&number);
         if let Some(member) = self.members.remove(&number) {
             self.paid_ms += now - member.since_ms;
             match member.stage {

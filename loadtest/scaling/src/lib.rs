@@ -23,6 +23,8 @@ pub mod scenarios;
 mod waits;
 mod world;
 
+pub use loads::Arrival;
+pub use optimum::worker_seconds;
 pub use scaler::{QueueRule, Scaler};
 pub use waits::Waits;
 pub use world::{Loss, Outcome, Setup, simulate};

@@ -19,8 +19,8 @@ const STEP_MS: u64 = 250;
 const SHARE: f64 = 0.95;
 
 /// About the least worker-seconds for a load whose tasks took `work_s` together and began within `wait_s` at the 95th
-/// percentile, where a worker takes `start_up_ms` to start. Workers have one slot.
-pub fn worker_seconds(arrivals: &[Arrival], work_s: f64, wait_s: f64, start_up_ms: u64) -> f64 {
+/// percentile, where a worker takes `start_up_ms` to start and runs `slots` tasks at a time.
+pub fn worker_seconds(arrivals: &[Arrival], work_s: f64, wait_s: f64, start_up_ms: u64, slots: u32) -> f64 {
     let planned: f64 = arrivals.iter().map(|arrival| f64::from(arrival.tasks) * f64::from(arrival.task_ms)).sum();
     if planned <= 0.0 {
         return 0.0;
@@ -28,8 +28,9 @@ pub fn worker_seconds(arrivals: &[Arrival], work_s: f64, wait_s: f64, start_up_m
     // Tasks took what dice said; the curves are of what was expected, brought to the same sum.
     let scale = work_s * 1_000.0 / planned;
     let (there, due) = curves(arrivals, scale, level(arrivals), wait_s);
-    let speeds = tight_string(&there, &due);
-    work_s + starts(&speeds, start_up_ms) * start_up_ms as f64 / 1_000.0
+    let slots = f64::from(slots.max(1));
+    let speeds: Vec<f64> = tight_string(&there, &due).into_iter().map(|speed| speed / slots).collect();
+    work_s / slots + starts(&speeds, start_up_ms) * start_up_ms as f64 / 1_000.0
 }
 
 /// The number of tasks at which arrivals are cut off so that [`SHARE`] of all tasks is left.
@@ -158,15 +159,15 @@ mod tests {
     fn one_burst_takes_its_work_and_the_workers_that_do_it_in_time() {
         // 100 tasks of 1 s that must all have begun within 9 s: 9.5 of work a second for 10 s, and as many starts.
         let arrivals = [Arrival { at_ms: 0, tasks: 100, task_ms: 1_000 }];
-        let paid = worker_seconds(&arrivals, 100.0, 9.0, 2_000);
+        let paid = worker_seconds(&arrivals, 100.0, 9.0, 2_000, 1);
         assert!((117.0..=120.0).contains(&paid), "{paid}");
     }
 
     #[test]
     fn workers_are_kept_over_short_gaps_and_not_over_long_ones() {
         let burst = |at_ms| Arrival { at_ms, tasks: 10, task_ms: 1_000 };
-        let near = worker_seconds(&[burst(0), burst(1_500)], 20.0, 0.0, 10_000);
-        let far = worker_seconds(&[burst(0), burst(600_000)], 20.0, 0.0, 10_000);
+        let near = worker_seconds(&[burst(0), burst(1_500)], 20.0, 0.0, 10_000, 1);
+        let far = worker_seconds(&[burst(0), burst(600_000)], 20.0, 0.0, 10_000, 1);
         assert!(near < 20.0 + 8.0 * 10.0 && far > 20.0 + 12.0 * 10.0, "{near} {far}");
     }
 

@@ -32,19 +32,19 @@ pub struct QueueRule {
 }
 
 impl QueueRule {
-    /// The defaults, with the target at which a replica's share of the queue lasts for `drain_ms`.
-    pub fn usual(max: u32, drain_ms: u64, task_ms: u32) -> QueueRule {
-        let target = (drain_ms as f64 / f64::from(task_ms)).max(1.0);
+    /// The defaults, with the target at which the share of the queue of a replica of `slots` lasts for `drain_ms`.
+    pub fn usual(max: u32, slots: u32, drain_ms: u64, task_ms: u32) -> QueueRule {
+        let target = (f64::from(slots) * drain_ms as f64 / f64::from(task_ms)).max(1.0);
         QueueRule { target, poll_ms: 30_000, stabilization_ms: 300_000, cooldown_ms: 300_000, max }
     }
 
     /// Set as quick as its documents allow without flapping at every poll.
-    pub fn quick(max: u32, drain_ms: u64, task_ms: u32) -> QueueRule {
+    pub fn quick(max: u32, slots: u32, drain_ms: u64, task_ms: u32) -> QueueRule {
         QueueRule {
             poll_ms: 5_000,
             stabilization_ms: 30_000,
             cooldown_ms: 30_000,
-            ..QueueRule::usual(max, drain_ms, task_ms)
+            ..QueueRule::usual(max, slots, drain_ms, task_ms)
         }
     }
 }

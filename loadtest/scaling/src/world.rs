@@ -1,7 +1,7 @@
 //! The events in their order: submissions, turns of the core, deliveries, starts and ends of workers.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use gristmill_pools::policy::Sight;
@@ -42,6 +42,10 @@ pub struct Setup {
     pub scaler: Scaler,
     /// Milliseconds that a worker takes to start, which are paid.
     pub start_up_ms: u64,
+    /// Tasks that a worker runs at a time.
+    pub slots: u32,
+    /// The part of a task's time that varies, exponentially; the rest is sure.
+    pub varies: f64,
     /// Schedulers, each with its part of the runs.
     pub owners: usize,
     pub loss: Option<Loss>,
@@ -75,6 +79,10 @@ pub struct Outcome {
     /// Workers by time, in seconds.
     pub workers: Vec<(f64, f64)>,
     pub lost_workers: usize,
+    /// Seconds from the loss until the last task that was lost with a worker had ended on another, and until as many
+    /// workers took work as before. Nothing where it didn't come to that.
+    pub recovered_s: Option<f64>,
+    pub replaced_s: Option<f64>,
     /// What must not be: tasks whose success was recorded twice, runs that didn't end or failed, joins before children.
     pub twice: u64,
     pub unended: usize,
@@ -108,8 +116,8 @@ struct Told {
 
 struct Run {
     arrival: Arrival,
-    /// When its children could go out.
-    ready_ms: u64,
+    /// When it arrived.
+    since_ms: u64,
     settled: Vec<bool>,
     done: u32,
     ended: bool,
@@ -131,6 +139,14 @@ struct World {
     outcome: Outcome,
     /// Core that wake at that time already.
     waking: Vec<u64>,
+    lost: Lost,
+}
+
+/// What a loss has left to be made up for.
+#[derive(Default)]
+struct Lost {
+    tasks: HashSet<(RunId, u32)>,
+    workers_before: u32,
 }
 
 /// Simulates a load to its end.
@@ -147,6 +163,8 @@ pub fn simulate(setup: Setup) -> Outcome {
         ended_s: 0.0,
         workers: Vec::new(),
         lost_workers: 0,
+        recovered_s: None,
+        replaced_s: None,
         twice: 0,
         unended: 0,
         early: 0,
@@ -161,12 +179,13 @@ pub fn simulate(setup: Setup) -> Outcome {
         backlog: PoolBacklog::default(),
         runs: HashMap::new(),
         queue: VecDeque::new(),
-        fleet: Fleet::default(),
+        fleet: Fleet::new(setup.slots),
         scaling: Scaling::new(setup.scaler.clone()),
         dice: Dice::new(setup.seed),
         open: setup.arrivals.len(),
         outcome,
         waking: vec![u64::MAX; setup.owners.max(1)],
+        lost: Lost::default(),
         setup,
     };
     world.run();
@@ -224,8 +243,10 @@ impl World {
             }
             What::Done(worker, told) => {
                 // A worker that was lost meanwhile has done nothing.
-                if told.first().is_some_and(|told| self.fleet.holds(worker, told.attempt)) {
-                    self.fleet.done(worker, self.now);
+                if let Some(first) = told.first().map(|told| told.attempt)
+                    && self.fleet.holds(worker, first)
+                {
+                    self.fleet.done(worker, first, self.now);
                     let mut by_core: BTreeMap<usize, Vec<Told>> = BTreeMap::new();
                     for told in told {
                         by_core.entry(self.core_of(told.attempt.run)).or_default().push(told);
@@ -242,10 +263,12 @@ impl World {
             }
             What::Lose => {
                 let every = self.setup.loss.map_or(1, |loss| loss.every);
+                self.lost.workers_before = self.fleet.live();
                 let lost = self.fleet.lose_every(every, self.now);
                 self.outcome.lost_workers = lost.len();
                 for (worker, held) in lost {
                     for attempt in held {
+                        self.lost.tasks.insert((attempt.run, attempt.task.index));
                         // The last heartbeat was up to a second ago.
                         let beat = self.dice.below(HEARTBEAT_MS);
                         self.at(self.now + LEASE_MS - beat, What::Expired(worker, attempt));
@@ -278,7 +301,7 @@ impl World {
         }
         let run = RunId::derive(Timestamp(self.now + 1), "simulated", &at.to_string(), None);
         let tasks = arrival.tasks as usize + 2;
-        self.runs.insert(run, Run { arrival, ready_ms: self.now, settled: vec![false; tasks], done: 0, ended: false });
+        self.runs.insert(run, Run { arrival, since_ms: self.now, settled: vec![false; tasks], done: 0, ended: false });
         let core = self.core_of(run);
         let created = Fact::Created { at: Timestamp(self.now), plan: plan(arrival), about: About::default() };
         if let Err(error) = self.cores[core].replay(run, &created) {
@@ -290,16 +313,13 @@ impl World {
     /// What a worker reports of an attempt: a run's first task grows the children.
     fn report(&mut self, told: Told) -> Event {
         let Told { worker, attempt, slot_ms } = told;
-        let outcome = match self.runs.get_mut(&attempt.run) {
-            Some(run) if attempt.task.index == 0 => {
-                run.ready_ms = self.now;
-                End::Expanded(Expansion {
-                    child: Template { payload: ByteBuf::new() },
-                    items: Items::Inline(vec![ByteBuf::new(); run.arrival.tasks as usize]),
-                    join: Template { payload: ByteBuf::new() },
-                    on_failure: OnFailure::Fail,
-                })
-            }
+        let outcome = match self.runs.get(&attempt.run) {
+            Some(run) if attempt.task.index == 0 => End::Expanded(Expansion {
+                child: Template { payload: ByteBuf::new() },
+                items: Items::Inline(vec![ByteBuf::new(); run.arrival.tasks as usize]),
+                join: Template { payload: ByteBuf::new() },
+                on_failure: OnFailure::Fail,
+            }),
             _ => End::Succeeded { output: ByteBuf::new(), cached: false },
         };
         let report = Report { attempt, started_us: self.now * 1_000, slot_us: slot_ms * 1_000, outcome };
@@ -344,8 +364,12 @@ impl World {
     /// Counts what must not be.
     fn take_note(&mut self, step: &Step) {
         for (run, facts) in &step.facts {
+            let id = *run;
             let Some(run) = self.runs.get_mut(run) else { continue };
             for &task in &facts.settled {
+                if self.lost.tasks.remove(&(id, task)) && self.lost.tasks.is_empty() {
+                    self.outcome.recovered_s = since_loss(&self.setup, self.now);
+                }
                 match run.settled.get_mut(task as usize) {
                     Some(settled) if !*settled => {
                         *settled = true;
@@ -360,9 +384,9 @@ impl World {
         }
     }
 
-    /// Deliveries go to idle workers, which do the attempts of one after the other.
+    /// Deliveries go to free slots, which do the attempts of one after the other.
     fn hand_out(&mut self) {
-        while self.fleet.has_idle()
+        while self.fleet.has_free()
             && let Some(attempts) = self.queue.pop_front()
             && let Some(worker) = self.fleet.take(&attempts)
         {
@@ -384,10 +408,10 @@ impl World {
         if !is_child {
             return 1;
         }
-        self.outcome.waits.add(at - run.ready_ms.min(at));
+        self.outcome.waits.add(at - run.since_ms.min(at));
         let mean = f64::from(run.arrival.task_ms);
-        // Half of a task's time is sure, and half varies.
-        let slot_ms = (0.5 * mean + self.dice.exponential(0.5 * mean)) as u64;
+        let varying = self.setup.varies * mean;
+        let slot_ms = (mean - varying + self.dice.exponential(varying)) as u64;
         self.outcome.work_s += slot_ms as f64 / 1_000.0;
         slot_ms.max(1)
     }
@@ -398,7 +422,7 @@ impl World {
         let all: u64 = demands.iter().sum();
         for (core, demand) in demands.into_iter().enumerate() {
             let live = self.fleet.live();
-            let seen = PoolSeen { workers: live, slots: live, elsewhere: all - demand };
+            let seen = PoolSeen { workers: live, slots: live * self.setup.slots, elsewhere: all - demand };
             self.turn(core, vec![Event::PoolsSeen(BTreeMap::from([(POOL.to_owned(), seen)]))]);
         }
         self.at(self.now + SEE_MS, What::See);
@@ -422,8 +446,11 @@ impl World {
         let PoolBacklog { ready, out, work_us, unknown } = self.backlog;
         let (live, starting, draining) = (self.fleet.live(), self.fleet.starting(), self.fleet.draining());
         let now = Timestamp(self.now);
-        // What draining workers hold is theirs to finish, one task each.
-        let leaving = u64::from(draining).min(out);
+        if self.outcome.replaced_s.is_none() && self.lost.workers_before > 0 && live >= self.lost.workers_before {
+            self.outcome.replaced_s = since_loss(&self.setup, self.now);
+        }
+        // What draining workers hold is theirs to finish.
+        let leaving = self.fleet.leaving().min(out);
         let stays = |whole: u64| {
             (u128::from(whole) * u128::from(ready + out - leaving) / u128::from((ready + out).max(1))) as u64
         };
@@ -444,6 +471,11 @@ impl World {
         }
         self.at(self.now + LOOK_MS, What::Look);
     }
+}
+
+/// Seconds from the loss until now.
+fn since_loss(setup: &Setup, now: u64) -> Option<f64> {
+    setup.loss.map(|loss| now.saturating_sub(loss.at_ms) as f64 / 1_000.0)
 }
 
 /// One step whose task grows the run's tasks.

@@ -3,12 +3,12 @@
 //! ```text
 //! arrivals.rs     when how many tasks arrive
 //! pool.rs         the real `gristmill pool`
-//! optimum.rs      the least that anybody could pay, and what KEDA's rule pays
 //! scale_downs.rs  many scale-downs under load: is any task killed or repeated?
 //! ```
+//!
+//! What who knows the future would pay, and what KEDA's rule pays for the same arrivals, are those of `gristmill-scaling`.
 
 mod arrivals;
-mod optimum;
 mod pool;
 mod scale_downs;
 
@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 
 use gristmill_backends::state::State;
 use gristmill_protocol::RunId;
+use gristmill_scaling::{Arrival as Simulated, QueueRule, Scaler, Setup, simulate, worker_seconds};
 
 use self::arrivals::{Arrival, SHAPES, Shape, arrivals};
-use self::optimum::{Keda, Load, keda, least_paid};
 use self::pool::Pool;
 use crate::Place;
 use crate::cluster::Program;
@@ -62,9 +62,10 @@ pub struct BurstsArgs {
     /// Seconds in which the pool works off what waits.
     #[arg(long, default_value_t = 5)]
     pub drain_time: u32,
-    /// Seconds that a worker must have been too many before it is let go.
-    #[arg(long, default_value_t = 5)]
-    pub idle: u32,
+    /// Seconds that a worker must have been too many before it is let go. Default: what the pool does by itself, by what a
+    /// start takes.
+    #[arg(long)]
+    pub idle: Option<u32>,
     /// Then so many scale-downs under load, counting what is killed or repeated.
     #[arg(long, default_value_t = 0)]
     pub scale_downs: u64,
@@ -115,7 +116,7 @@ async fn one_shape(
     for run in &runs {
         wait_for_end(state, *run, PATIENCE).await?;
     }
-    let to_zero = pool.wait_for_zero(Duration::from_secs(args.idle.into()) + ZERO_PATIENCE).await?;
+    let to_zero = pool.wait_for_zero(Duration::from_secs(args.idle.unwrap_or(0).into()) + ZERO_PATIENCE).await?;
     let paid = pool.paid_seconds();
     // From zero and back: one more run wakes the pool.
     let woken = Instant::now();
@@ -126,20 +127,17 @@ async fn one_shape(
     let waits = waits(state, &runs).await?;
     let judged = judge(state, runs.iter().copied()).await?;
     let start_up = start_up(&pool.said);
-    let load = Load { arrivals: &coming, task, slots: args.slots, max: args.max, start_up };
     let wait_p95 = waits.ms(95.0) / 1e3;
-    let least = least_paid(&load, wait_p95);
-    // Tuned: a worker for what it does within the time to drain, looked at each second, and our cooldown.
-    let target = f64::from(args.slots * args.drain_time) / task;
-    let idle = f64::from(args.idle);
-    let tuned = keda(&load, &Keda { polling: 1.0, target, stabilisation: idle, cooldown: idle });
-    let default = keda(&load, &Keda::default_for(target));
+    let others = Others::new(args, &coming, start_up);
+    let optimum = others.optimum(wait_p95);
+    let rules = [("keda", others.keda(QueueRule::usual)), ("keda_quick", others.keda(QueueRule::quick))];
     let key = name.replace('-', "_");
-    found.lower(&format!("{key}_paid_worker_seconds"), paid, "s").limit("clairvoyant, at equal wait", least);
-    found.lower(&format!("{key}_paid_to_optimum"), paid / least, "×").limit("goal", GOAL);
+    found.lower(&format!("{key}_paid_worker_seconds"), paid, "s").limit("who knows the future, at equal wait", optimum);
+    found.lower(&format!("{key}_paid_to_optimum"), paid / optimum, "×").limit("goal", GOAL);
     found.lower(&format!("{key}_wait_p95_seconds"), wait_p95, "s");
-    for (rule, of) in [("keda_default", default), ("keda_tuned", tuned)] {
-        found.figure(&format!("{key}_{rule}_paid_worker_seconds"), of.worker_seconds, "s", None);
+    for (rule, of) in &rules {
+        found.figure(&format!("{key}_{rule}_paid_worker_seconds"), of.paid, "s", None);
+        found.figure(&format!("{key}_{rule}_paid_to_optimum"), of.ratio, "×", None);
         found.figure(&format!("{key}_{rule}_wait_p95_seconds"), of.wait_p95, "s", None);
     }
     found.lower(&format!("{key}_wake_from_zero_seconds"), wake, "s");
@@ -162,23 +160,67 @@ async fn one_shape(
         said().filter_map(|one| Some((at(one), f64::from(one.wanted?)))),
     );
     found.distribution(&format!("wait, {name}"), &waits);
-    let is_near = paid <= GOAL * least;
-    if !is_near {
-        found.note(format!("{name}: {:.2} times the bound of the optimum; the goal is {GOAL}", paid / least));
+    if paid > GOAL * optimum {
+        found.note(format!("{name}: {:.2} times the optimum; the goal is {GOAL}", paid / optimum));
     }
-    for (rule, of) in [("as it comes", default), ("tuned", tuned)] {
-        if of.worker_seconds <= paid {
-            let (theirs, wait) = (of.worker_seconds, of.wait_p95);
-            found.note(format!(
-                "{name}: KEDA's rule, {rule}, pays less: {theirs:.1} s, at a p95 wait of {wait:.2} s; ours is {wait_p95:.2} s"
-            ));
-        }
+    for (rule, of) in rules.iter().filter(|(_, of)| of.paid <= paid) {
+        found.note(format!(
+            "{name}: {rule} pays less: {:.1} s, at a p95 wait of {:.2} s; ours is {wait_p95:.2} s",
+            of.paid, of.wait_p95
+        ));
     }
     if !judged.is_right() {
         judged.tell(found);
         found.passed = Some(false);
     }
     Ok(())
+}
+
+/// The same arrivals for others than the real pool.
+struct Others<'a> {
+    args: &'a BurstsArgs,
+    arrivals: Vec<Simulated>,
+    start_up_ms: u64,
+}
+
+/// What another would pay, and let wait.
+struct Paid {
+    paid: f64,
+    /// Of the optimum at its own wait.
+    ratio: f64,
+    wait_p95: f64,
+}
+
+impl Others<'_> {
+    fn new<'a>(args: &'a BurstsArgs, coming: &[Arrival], start_up: f64) -> Others<'a> {
+        let simulated =
+            |one: &Arrival| Simulated { at_ms: (one.at * 1e3) as u64, tasks: one.tasks, task_ms: args.task_ms };
+        Others { args, arrivals: coming.iter().map(simulated).collect(), start_up_ms: (start_up * 1e3) as u64 }
+    }
+
+    /// Worker-seconds of who knows the future, of nothing but the tasks' own time.
+    fn optimum(&self, wait_s: f64) -> f64 {
+        let work_s: f64 = self.arrivals.iter().map(|one| f64::from(one.tasks) * f64::from(one.task_ms) / 1e3).sum();
+        worker_seconds(&self.arrivals, work_s, wait_s, self.start_up_ms, self.args.slots)
+    }
+
+    /// KEDA's rule, with the same time to drain and workers that start as quickly; neither images nor nodes have to be
+    /// fetched, and what is let go drains.
+    fn keda(&self, rule: fn(u32, u32, u64, u32) -> QueueRule) -> Paid {
+        let &BurstsArgs { max, slots, drain_time, task_ms, seed, .. } = self.args;
+        let outcome = simulate(Setup {
+            arrivals: self.arrivals.clone(),
+            scaler: Scaler::QueueLength(rule(max, slots, u64::from(drain_time) * 1_000, task_ms)),
+            start_up_ms: self.start_up_ms,
+            slots,
+            varies: 0.0,
+            owners: 1,
+            loss: None,
+            seed,
+        });
+        let wait_p95 = outcome.waits.quantile(0.95).unwrap_or(0.0);
+        Paid { paid: outcome.paid_s, ratio: outcome.paid_s / self.optimum(wait_p95), wait_p95 }
+    }
 }
 
 /// Submits runs when they are due.

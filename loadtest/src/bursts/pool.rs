@@ -44,10 +44,12 @@ pub struct Pool {
 impl Pool {
     pub fn start(program: &Program, args: &BurstsArgs, name: &str) -> anyhow::Result<Pool> {
         let numbers = [args.max, args.slots].map(|number| number.to_string());
-        let seconds = [args.drain_time, args.idle].map(|seconds| seconds.to_string());
+        let drain_time = args.drain_time.to_string();
         let arguments = ["pool", "default", "--min", "0", "--max", &numbers[0], "--slots", &numbers[1]];
-        let more = ["--drain-time", &seconds[0], "--idle", &seconds[1], "--json"];
-        let process = program.start(name, &[&arguments[..], &more[..]].concat())?;
+        let idle = args.idle.map(|idle| idle.to_string());
+        let mut arguments = [&arguments[..], &["--drain-time", &drain_time, "--json"]].concat();
+        arguments.extend(idle.iter().flat_map(|idle| ["--idle", idle]));
+        let process = program.start(name, &arguments)?;
         Ok(Pool { process, log: program.logs.join(format!("{name}.log")), read: 0, said: Vec::new() })
     }
 

@@ -31,7 +31,7 @@ pub async fn scale_downs(
 ) -> anyhow::Result<()> {
     live.phase("scale-downs");
     // A pool that reacts quickly: what is tested is the draining, not the policy.
-    let quick = BurstsArgs { idle: 1, drain_time: 1, ..args.clone() };
+    let quick = BurstsArgs { idle: None, drain_time: 1, ..args.clone() };
     let mut pool = Pool::start(program, &quick, "pool-scale-downs")?;
     let (began, limit) = (Instant::now(), Duration::from_secs(60 + args.scale_downs * SECONDS_A_SCALE_DOWN));
     let per_second = f64::from(args.max * args.slots) / (f64::from(args.task_ms) / 1e3);

@@ -125,6 +125,11 @@ fn tell(found: &mut Found, name: &str, outcome: &Outcome) {
     found.figure(&format!("{name}_tasks"), outcome.tasks as f64, "", None);
     found.figure(&format!("{name}_imagined_seconds"), outcome.ended_s, "s", Some(Better::Lower));
     found.figure(&format!("{name}_lost_workers"), outcome.lost_workers as f64, "", None);
+    for (what, seconds) in [("recovery", outcome.recovered_s), ("replacement", outcome.replaced_s)] {
+        if let Some(seconds) = seconds {
+            found.figure(&format!("{name}_{what}_seconds"), seconds, "s", Some(Better::Lower));
+        }
+    }
     let core_us = outcome.core.as_secs_f64() * 1e6 / outcome.tasks.max(1) as f64;
     found.figure(&format!("{name}_core_microseconds_a_task"), core_us, "µs", Some(Better::Lower));
     found.distributions.push(waits(&format!("{name}_wait"), &outcome.waits));

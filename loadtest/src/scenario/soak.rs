@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::ensure;
 use gristmill_backends::broker::Broker as _;
 use gristmill_backends::state::State;
 use gristmill_protocol::RunId;
@@ -18,7 +19,6 @@ use crate::histogram::Histogram;
 use crate::live::{Live, Now};
 use crate::load::{self, submit_once, wall_clock_us};
 use crate::outcome::{Found, median};
-use crate::progress::run_to_end;
 use crate::servers::{Server, Servers};
 use crate::slope::Slope;
 use crate::verdict::judge;
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const TASKS: u32 = 100;
 /// Runs that may be under way; beyond it the cluster doesn't keep up, which is told.
 const OPEN_MAX: usize = 500;
+/// Between two looks at the runs that are open: each asks the store for each of them, so looking more often is a load itself.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The first part of the samples in which caches and pools fill, left out of the slopes.
 const WARM_UP: f64 = 0.2;
 /// Growth over the whole test that is tolerated beside what chance explains: a share of the mean, but not less than the
@@ -55,9 +57,9 @@ pub struct SoakArgs {
     /// Tasks that a worker runs at a time.
     #[arg(long, default_value_t = 1)]
     pub slots: usize,
-    /// Tasks of the run that measures the capacity.
-    #[arg(long, default_value_t = 10_000)]
-    pub capacity_tasks: u32,
+    /// Runs, submitted at once, by which the capacity is measured.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub capacity_runs: u32,
 }
 
 /// How something should behave over time.
@@ -84,7 +86,7 @@ pub async fn soak(program: &Program, place: &Place, args: &SoakArgs) -> anyhow::
         watched.push((server.name().to_owned(), program.servers.pid(server).await?));
     }
     live.phase("measuring the capacity");
-    let capacity = capacity(&state, live, args.capacity_tasks).await?;
+    let capacity = capacity(&state, live, args.capacity_runs).await?;
     let runs_per_second = capacity * args.share / f64::from(TASKS + 2);
     live.phase(&format!("{} tasks/s of {}", crate::text::number((capacity * args.share).round()), capacity.round()));
     let (mut load, mut samples) = (Load::new(&state, runs_per_second), Samples::new());
@@ -103,14 +105,14 @@ pub async fn soak(program: &Program, place: &Place, args: &SoakArgs) -> anyhow::
             let p99_ms = Some(load.took.ms(99.0));
             live.show(&Now { seconds, rate, p99_ms, queue: Some(queue), errors: load.refused, ..Now::default() });
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     let submitted = load.runs.len();
     live.phase("quiet");
     let quiet = Instant::now();
     while !load.open.is_empty() && quiet.elapsed() < PATIENCE {
         load.look().await?;
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(LOOK_EVERY).await;
     }
     let judged = judge(&state, load.runs.iter().copied()).await?;
     end(&mut processes).await?;
@@ -130,12 +132,21 @@ pub async fn soak(program: &Program, place: &Place, args: &SoakArgs) -> anyhow::
     Ok(found)
 }
 
-async fn capacity(state: &dyn State, live: &Live, tasks: u32) -> anyhow::Result<f64> {
+/// Tasks a second of runs like those of the load, many at once: the median of three rounds.
+async fn capacity(state: &dyn State, live: &Live, runs: u32) -> anyhow::Result<f64> {
     let mut rates = Vec::new();
-    for _ in 0..3 {
-        let plan = load::fan_out(tasks)?;
-        let ended = run_to_end(state, live, plan, "capacity", u64::from(tasks), PATIENCE).await?;
-        rates.push((f64::from(tasks) + 2.0) / ended.seconds);
+    for round in 0..3 {
+        let mut load = Load::new(state, 0.0);
+        for run in 0..runs {
+            load.submit(&format!("capacity-{round}-{run}")).await?;
+        }
+        while !load.open.is_empty() {
+            ensure!(load.began.elapsed() < PATIENCE, "{runs} runs of {TASKS} tasks didn't end within {PATIENCE:?}");
+            live.show(&Now { done: Some((load.ended, runs.into())), ..Now::default() });
+            load.look().await?;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        rates.push(f64::from(runs * (TASKS + 2)) / load.began.elapsed().as_secs_f64());
     }
     Ok(median(&rates))
 }
@@ -174,12 +185,16 @@ impl<'a> Load<'a> {
                 self.refused += 1;
                 continue;
             }
-            let key = format!("soak-{}-{}", self.runs.len(), wall_clock_us());
-            let run = submit_once(self.state, load::fan_out(TASKS)?, &key).await?;
-            self.runs.push(run);
-            self.open.push(run);
+            self.submit(&format!("soak-{}", self.runs.len())).await?;
         }
         self.look().await
+    }
+
+    async fn submit(&mut self, name: &str) -> anyhow::Result<()> {
+        let run = submit_once(self.state, load::fan_out(TASKS)?, &format!("{name}-{}", wall_clock_us())).await?;
+        self.runs.push(run);
+        self.open.push(run);
+        Ok(())
     }
 
     async fn look(&mut self) -> anyhow::Result<()> {

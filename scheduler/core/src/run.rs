@@ -167,6 +167,10 @@ pub struct StepView {
     pub out: u32,
 }
 
+/// Where what is known of the tasks of one kind of a step is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place(usize);
+
 /// Where a plan's durations are remembered: three kinds of group a step, as in [`Kind`].
 fn remembered(plan: &Plan, durations: &mut Durations) -> Vec<Remembered> {
     let kinds = [Kind::Root, Kind::Children, Kind::Join];
@@ -306,21 +310,27 @@ impl Run {
 
     /// The times of a group's tasks, shared with the other groups of its kind and step.
     pub(crate) fn timing(&mut self, group: usize) -> &mut Timing {
-        let at = self.timing_at(group);
+        let Place(at) = self.place(group);
         &mut self.timings[at]
     }
 
-    pub(crate) fn timing_of(&self, group: usize) -> &Timing {
-        &self.timings[self.timing_at(group)]
-    }
-
-    pub(crate) fn remembered(&self, group: usize) -> Remembered {
-        self.remembered[self.timing_at(group)]
-    }
-
-    fn timing_at(&self, group: usize) -> usize {
+    /// Where the times of a group's tasks are.
+    pub(crate) fn place(&self, group: usize) -> Place {
         let group = &self.groups[group];
-        usize::from(group.step) * 3 + group.kind as usize
+        Place(usize::from(group.step) * 3 + group.kind as usize)
+    }
+
+    /// Where the times of the children are that a group's tasks may grow.
+    pub(crate) fn children_place(&self, group: usize) -> Place {
+        Place(usize::from(self.groups[group].step) * 3 + Kind::Children as usize)
+    }
+
+    pub(crate) fn mean_us(&self, Place(at): Place) -> Option<u64> {
+        self.timings[at].mean_us()
+    }
+
+    pub(crate) fn remembered_at(&self, Place(at): Place) -> Remembered {
+        self.remembered[at]
     }
 
     /// The limits that a task counts against.
@@ -458,6 +468,7 @@ impl Run {
     /// A task has succeeded, by whatever attempt.
     pub(crate) fn apply_success(&mut self, success: Success<'_>, shared: &mut Shared) {
         self.apply_attempt_won(success.task, success.attempt, success.slot_us, shared);
+        shared.durations.grew(self.remembered_at(self.place(self.group_of(success.task))), 0);
         self.finish_with_output(success.task, success.output, shared);
     }
 
@@ -465,7 +476,7 @@ impl Run {
     fn apply_attempt_won(&mut self, task: u32, attempt: u16, slot_us: u64, shared: &mut Shared) {
         let group = self.group_of(task);
         self.timing(group).record(slot_us);
-        shared.durations.record(self.remembered(group), slot_us);
+        shared.durations.record(self.remembered_at(self.place(group)), slot_us);
         if let Some(out) = self.out.get(&task).copied() {
             let displaced = out.attempt != attempt;
             self.leave_out(task, displaced, shared);
@@ -499,6 +510,8 @@ impl Run {
         shared: &mut Shared,
     ) {
         self.apply_attempt_won(task, attempt, slot_us, shared);
+        let grown = expansion.items.count();
+        shared.durations.grew(self.remembered_at(self.place(self.group_of(task))), grown);
         self.states[task as usize] = TaskState::Expanded;
         let parent = &self.groups[self.group_of(task)];
         let (step, lane) = (parent.step, parent.lane);

@@ -173,6 +173,12 @@ impl Scheduler {
         run.out.iter().map(|(task, out)| (run.attempt_ref(*task, out.attempt), out.since)).collect()
     }
 
+    /// When an attempt that is out was given out.
+    pub fn given_out(&self, attempt: AttemptRef) -> Option<Timestamp> {
+        let out = self.runs.get(&attempt.run)?.out.get(&attempt.task.index)?;
+        (out.attempt == attempt.attempt).then_some(out.since)
+    }
+
     /// The pool that a held run's task belongs to.
     pub fn pool_of(&self, run: RunId, task: u32) -> Option<&str> {
         let run = self.runs.get(&run)?;

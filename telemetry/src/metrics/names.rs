@@ -38,15 +38,15 @@ metrics! {
     histogram task_duration: Histogram = "gristmill_task_duration_seconds" ["step"] (TASK_SECONDS)
         "How long attempts ran, by their step.";
     histogram task_wait: Histogram = "gristmill_task_wait_seconds" ["pool"] (TASK_SECONDS)
-        "How long tasks were ready before a worker claimed them; growing means too few workers.";
-    gauge queue_ready: Gauge = "gristmill_queue_ready" ["pool"] "Tasks that are ready and with no worker.";
+        "How long attempts waited for a slot after they were given out; growing means too few workers.";
+    gauge queue_ready: Gauge = "gristmill_queue_ready" ["pool"] "Tasks of this scheduler that are ready and not given out.";
     gauge pool_wanted: Gauge = "gristmill_pool_wanted" ["pool"] "Workers that the pool should have.";
     gauge pool_workers: Gauge = "gristmill_pool_workers" ["pool", "state"] "Worker processes of the pool here.";
     gauge pool_work: Gauge = "gristmill_pool_work_seconds" ["pool"] "Expected time of what waits and runs.";
     counter pool_lost: Counter = "gristmill_pool_lost_total" ["pool"] "Workers that ended by themselves.";
     counter pool_paid: Counter = "gristmill_pool_paid_seconds_total" ["pool"] "Time of worker processes.";
     gauge budget_spent: Gauge = "gristmill_budget_spent_ratio" ["budget"] "What is spent of a budget, as a share of it.";
-    gauge leases_held: Gauge = "gristmill_leases_held" [] "Attempts that this process holds or has given out.";
+    gauge leases_held: Gauge = "gristmill_leases_held" [] "Attempts that this scheduler has given out.";
     counter leases_lost: Counter = "gristmill_leases_lost_total" [] "Leases that passed without a heartbeat.";
     gauge shards_owned: Gauge = "gristmill_shards_owned" [] "Shards of this scheduler; all schedulers' sum is 16.";
     gauge slots: Gauge = "gristmill_slots" ["state"] "Slots of this worker, busy and free.";
@@ -55,7 +55,7 @@ metrics! {
     histogram turn_events: Histogram = "gristmill_turn_events" [] (COUNTS)
         "Events handled in one turn; growing means that the scheduler is behind.";
     histogram store_call_duration: Histogram = "gristmill_store_call_duration_seconds" ["verb", "result"] (CALL_SECONDS)
-        "How long calls of the state store took.";
+        "How long calls of Redis took.";
     histogram artifact_call_duration: Histogram = "gristmill_artifact_call_duration_seconds" ["verb", "result"] (TASK_SECONDS)
         "How long calls of the artifact store took.";
     counter artifact_bytes: Counter = "gristmill_artifact_bytes_total" ["verb"] "Bytes put into and read from artifacts.";

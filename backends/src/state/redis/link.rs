@@ -4,6 +4,7 @@
 //! error; so whatever came over one connection came from one life of the store. Opening one counts against
 //! the time of the call that needs it.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,12 @@ const CALL: Duration = Duration::from_millis(STORE_CALL_MS);
 /// Waiting connections that are kept for the next wait. An owner has one wait at a time.
 const IDLE_MAX: usize = 4;
 
+/// Is told of each call of the server, and must return at once. Waits for what is to come aren't calls.
+pub trait ObserveCalls: fmt::Debug + Send + Sync {
+    /// A call to do `verb` was answered, or failed, after so long; opening a connection counts.
+    fn called(&self, verb: &'static str, is_answered: bool, took: Duration);
+}
+
 /// One thing to ask of the server.
 pub(super) enum Ask {
     Command(Cmd),
@@ -39,6 +46,7 @@ struct Link {
 pub(super) struct Address {
     client: Client,
     allow_unsafe: bool,
+    observer: Option<Arc<dyn ObserveCalls>>,
 }
 
 /// The connections of one [`super::RedisState`].
@@ -56,7 +64,11 @@ pub(super) struct Links {
 struct NotReady(&'static str);
 
 impl Address {
-    pub(super) fn new(url: &str, allow_unsafe: bool) -> Result<Address, StateError> {
+    pub(super) fn new(
+        url: &str,
+        allow_unsafe: bool,
+        observer: Option<Arc<dyn ObserveCalls>>,
+    ) -> Result<Address, StateError> {
         // TLS needs one provider a process; if there is one already, it is as good.
         if url.starts_with("rediss:") {
             let _ = rustls::crypto::ring::default_provider().install_default();
@@ -69,7 +81,7 @@ impl Address {
                 what: "the address of the Redis server".to_owned(),
                 advice: format!("write it as `redis://host:port/` ({error})"),
             })?;
-        Ok(Address { client, allow_unsafe })
+        Ok(Address { client, allow_unsafe, observer })
     }
 
     async fn open(&self, verb: &'static str) -> Result<Link, StateError> {
@@ -133,7 +145,20 @@ impl Links {
         verb: &'static str,
         asks: Vec<Ask>,
     ) -> Result<(Vec<Value>, StoreId), StateError> {
-        let end = Instant::now() + CALL;
+        let began = Instant::now();
+        let answers = self.ask_before(began + CALL, verb, &asks).await;
+        if let Some(observer) = &self.address.observer {
+            observer.called(verb, answers.is_ok(), began.elapsed());
+        }
+        answers
+    }
+
+    async fn ask_before(
+        &self,
+        end: Instant,
+        verb: &'static str,
+        asks: &[Ask],
+    ) -> Result<(Vec<Value>, StoreId), StateError> {
         let opened = tokio::time::timeout_at(end, self.link(verb)).await;
         let link = opened.map_err(|elapsed| unavailable(verb, elapsed))??;
         let answers = try_join_all(asks.iter().map(|ask| link.ask(verb, ask)));

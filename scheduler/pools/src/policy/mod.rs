@@ -1,13 +1,17 @@
 //! How many workers a pool needs now.
 //!
 //! Up: as many as work off what is ready and out within the time that the pool's owner gives it, and never more than
-//! there are tasks for. Down: a worker for which there is a task stays; one that wasn't needed for a while is let go. When
+//! there are tasks for. Down: those that work stay while there is a task for each and enough work that they aren't done
+//! at once; one that wasn't needed for a while is let go. When
 //! that while is what starting another costs, idling costs at most twice what who knows the future would pay (the
 //! ski-rental bound: Karlin et al., "Competitive Snoopy Caching", 1988); the usual while is shorter, which is cheaper in most
 //! loads and has a worse worst case.
 
+mod share;
 #[cfg(test)]
 mod tests;
+
+pub use self::share::share;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,6 +21,10 @@ use gristmill_protocol::Timestamp;
 /// What a task of unknown length is taken for: so that some of them wake more than one worker, and a hundred thousand
 /// that turn out to take a millisecond don't wake a thousand.
 const UNKNOWN_MS: u64 = 1_000;
+/// Those that work stay until what is left takes less than this part of the time to drain; then they go one after the
+/// other rather than all at the end. In the simulated loads (`gristmill-scaling`) a third pays least: half lets work pile up
+/// and workers start again, and with a sixth they idle.
+const STAY: u64 = 3;
 /// Workers that a pool may be allowed: more than anybody has on one queue, and sums stay far from overflowing.
 const WORKERS_MAX: u32 = 1_000_000;
 
@@ -158,8 +166,11 @@ fn needed(rules: &Rules, sight: &Sight) -> (u32, Why) {
     let work_ms = sight.work_ms.saturating_add(sight.unknown.saturating_mul(UNKNOWN_MS));
     let by_work = count(work_ms.div_ceil(slots.saturating_mul(rules.drain_ms.max(1)))).max(1);
     let by_tasks = count(tasks.div_ceil(slots));
-    // Work that is under way isn't done sooner by fewer: who has a task stays, though what is left would need fewer.
-    let busy = by_tasks.min(sight.live.saturating_add(sight.starting));
+    // Work that is under way isn't done sooner by fewer: who has a task stays, though what is left would need fewer. Of
+    // tasks of unknown length each may be long.
+    let worth = sight.work_ms.div_ceil(slots.saturating_mul((rules.drain_ms / STAY).max(1)));
+    let worth = count(worth.saturating_add(sight.unknown.div_ceil(slots))).max(1);
+    let busy = by_tasks.min(worth).min(sight.live.saturating_add(sight.starting));
     if by_work > by_tasks {
         (by_tasks, Why::Tasks { tasks, slots: rules.slots })
     } else if by_work >= busy {

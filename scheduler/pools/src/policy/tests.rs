@@ -65,9 +65,9 @@ fn a_backlog_gets_the_workers_that_do_it_in_time_and_they_stay_while_there_is_wo
         &expect![[r#"
             0    4  70 s of work, to be done in 10 s with 2 slots each
             2    4  100 tasks are left for those that work
-            5    4  12 tasks are left for those that work
+            5    4  they were needed within the last 2 s
             6    4  they were needed within the last 2 s
-            9    3  they were needed within the last 2 s
+            9    1  1 s of work, to be done in 10 s with 2 slots each
             12   1  they were needed within the last 2 s
         "#]],
     );
@@ -160,8 +160,29 @@ proptest::proptest! {
         let few = wanted(&sight);
         let with_more = wanted(&Sight { work_ms: work + more, ..sight });
         proptest::prop_assert!(few <= with_more);
+        let (with_tasks, with_unknown) = (Sight { ready: ready + more, ..sight }, Sight { unknown: unknown + more, ..sight });
+        proptest::prop_assert!(few <= wanted(&with_tasks));
+        proptest::prop_assert!(few <= wanted(&with_unknown));
         proptest::prop_assert!(few <= rules.max);
         proptest::prop_assert!(u64::from(few) <= (ready + out).div_ceil(u64::from(slots)));
         proptest::prop_assert_eq!(few == 0, ready + out == 0);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn what_stays_the_same_is_decided_once(
+        ready in 0_u64..10_000, out in 0_u64..100, work in 0_u64..10_000_000, unknown in 0_u64..100, live in 0_u32..50,
+        slots in 1_u32..16, drain in 1_u64..100_000,
+    ) {
+        let rules = Rules { slots, drain_ms: drain, idle_ms: 0, ..RULES };
+        let mut memory = Memory::default();
+        let mut sight = Sight { now: Timestamp(0), ready, out, work_ms: work, unknown, live, starting: 0, draining: 0 };
+        let first = decide(&rules, &mut memory, &sight).wanted;
+        for second in 1..10 {
+            // There are as many as were wanted.
+            sight = Sight { now: Timestamp(second * 1_000), live: first, ..sight };
+            proptest::prop_assert_eq!(decide(&rules, &mut memory, &sight).wanted, first);
+        }
     }
 }
