@@ -107,14 +107,17 @@ class Processes:
 
 
 def members(sessions: set[int]) -> set[int]:
-    """All processes of some sessions."""
-    found = set()
+    """All processes of some sessions, and those that they have started in sessions of their own."""
+    known: dict[int, tuple[int, int]] = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 # After the name, which may hold anything: state, parent, group, session.
-                if int((entry / "stat").read_text().rpartition(")")[2].split()[3]) in sessions:
-                    found.add(int(entry.name))
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                known[int(entry.name)] = (int(fields[1]), int(fields[3]))
+    found = {pid for pid, (_, session) in known.items() if session in sessions}
+    while more := {pid for pid, (parent, _) in known.items() if parent in found} - found:
+        found |= more
     return found
 
 
